@@ -1,0 +1,49 @@
+//! What a file says, what will run, and the keys of it.
+
+pub mod meaning;
+pub mod recipe;
+pub mod run;
+
+use crate::experiment::run::Run;
+
+/// A resolved file: a question, its cells and how to show them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// The file's stem; names the results.
+    pub name: String,
+    pub question: String,
+    /// The swept paths, in the file's order: `train.batch`.
+    pub axes: Vec<AxisInfo>,
+    /// In the order of the grid, the last axis fastest.
+    pub cells: Vec<Cell>,
+    pub seeds: Vec<u64>,
+    pub table: Table,
+    pub smoke: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AxisInfo {
+    pub path: String,
+    /// The label of every value, in the file's order.
+    pub labels: Vec<String>,
+}
+
+/// One point of the grid and its replicates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// One label an axis, in the order of `Experiment::axes`.
+    pub labels: Vec<String>,
+    /// One run a seed, in the order of `Experiment::seeds`.
+    pub runs: Vec<Run>,
+}
+
+/// How the ablation table is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Paths of the axes that span the rows.
+    pub rows: Vec<String>,
+    /// Paths of the axes that span the columns; every axis stands in one of the two.
+    pub columns: Vec<String>,
+    /// `knn.top1`: the evaluation's name and the metric's.
+    pub metric: String,
+}

@@ -1,0 +1,330 @@
+//! The vocabulary of a recipe: plain data that says what a run is made of, every field explicit.
+//!
+//! This is the one thing both wings share. It holds no tensor, no file, no key and no behaviour beyond
+//! arithmetic on its own fields. Closed enums are matched without `_` everywhere, so a new variant makes
+//! the compiler list what must learn about it.
+
+/// Where the images come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dataset {
+    /// Procedural 32×32 RGB images with real class structure; nothing to download.
+    Builtin(Builtin),
+    /// The official CIFAR-10 binary files in `root/cifar-10-batches-bin`.
+    Cifar10 { root: String },
+    /// The official CIFAR-100 binary files in `root/cifar-100-binary`, fine labels.
+    Cifar100 { root: String },
+    /// `root/train/<class>/*.{jpg,png,webp,bmp}` and `root/test/<class>/...`, any image size.
+    ImageFolder { root: String },
+}
+
+/// Size and seed of the procedural data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Builtin {
+    pub n_classes: u32,
+    pub train_per_class: u32,
+    pub test_per_class: u32,
+    pub seed: u64,
+}
+
+/// Which images train the encoder, fill the bank and are asked about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Split {
+    /// Train on the training set, evaluate on the test set.
+    Official,
+    /// Hold `fraction` of the training set out (class-balanced, seeded) and evaluate on it; the test set is never touched.
+    HeldOut { fraction: f64, seed: u64 },
+}
+
+/// The encoder f(·) and the projection head g(·).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub backbone: Backbone,
+    /// Height and width of a view, in pixels.
+    pub side: u32,
+    pub head: Head,
+    pub initialization: Initialization,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backbone {
+    /// ResNet-18 without its classifier; 512 features.
+    ResNet18 { stem: Stem },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stem {
+    /// 7×7 convolution of stride 2 and a 3×3 max-pool of stride 2 (torchvision).
+    ImageNet,
+    /// 3×3 convolution of stride 1, no pooling (SimCLR paper, appendix B.9).
+    Cifar,
+}
+
+/// The projection head. `batch_norm` puts one behind every linear layer, the last included
+/// (Lightly's `SimCLRProjectionHead`); `bias` gives every linear layer a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// The loss sees the features themselves.
+    None,
+    Linear {
+        output: u32,
+        batch_norm: bool,
+        bias: bool,
+    },
+    Mlp {
+        /// Number of linear layers: 2 or 3.
+        layers: u32,
+        hidden: u32,
+        output: u32,
+        batch_norm: bool,
+        bias: bool,
+    },
+}
+
+/// How parameters are drawn before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initialization {
+    /// torchvision's `resnet18` and PyTorch's `nn.Linear` defaults: convolutions Kaiming normal (fan out),
+    /// batch-norm scale 1 and shift 0, linear layers uniform in ±1/√fan_in.
+    Torchvision,
+}
+
+/// One operation of the view pipeline. Values between operations are f32 in [0, 1].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Augmentation {
+    /// torchvision's `RandomResizedCrop` to the model's side, bilinear with antialias.
+    RandomResizedCrop {
+        /// Area of the crop as a fraction of the image.
+        scale: (f64, f64),
+        /// Width over height of the crop.
+        ratio: (f64, f64),
+    },
+    HorizontalFlip {
+        p: f64,
+    },
+    VerticalFlip {
+        p: f64,
+    },
+    /// Rotation by 90° counter-clockwise (Lightly with `rr_degrees: None`).
+    Rotate90 {
+        p: f64,
+    },
+    /// Rotation by an angle uniform in [`degrees.0`, `degrees.1`], nearest neighbour, zero fill (torchvision).
+    Rotate {
+        p: f64,
+        degrees: (f64, f64),
+    },
+    /// The four operations in random order (torchvision's `ColorJitter`), applied with probability `p`.
+    /// Factors are uniform in [max(0, 1 − x), 1 + x], the hue shift in [−hue, hue] turns.
+    ColorJitter {
+        p: f64,
+        brightness: f64,
+        contrast: f64,
+        saturation: f64,
+        hue: f64,
+        hue_kind: HueKind,
+    },
+    Grayscale {
+        p: f64,
+    },
+    /// Standard deviation uniform in [`sigma.0`, `sigma.1`], in pixels.
+    GaussianBlur {
+        p: f64,
+        sigma: (f64, f64),
+        kind: BlurKind,
+    },
+    /// Inverts values at or above `threshold` (in [0, 1]; Pillow's 128 is 128/255).
+    Solarize {
+        p: f64,
+        threshold: f64,
+    },
+    /// Subtracts the mean and divides by the standard deviation, per channel.
+    Normalize {
+        mean: [f64; 3],
+        std: [f64; 3],
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HueKind {
+    /// torchvision's tensor path, in float.
+    Float,
+    /// Pillow's 8-bit HSV round trip, up to 13 levels away.
+    Pillow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlurKind {
+    /// A true Gaussian, truncated at 4 σ (at least one pixel), edges replicated.
+    Gaussian,
+    /// Pillow's `GaussianBlur`: three extended-box passes an axis, 8 bits between passes.
+    PillowBoxes,
+}
+
+/// How the encoder is trained. Lengths are steps: epochs and examples were turned into steps when the run was resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Train {
+    pub length_steps: u64,
+    /// Images a step; each gives two views.
+    pub batch: u32,
+    pub temperature: f64,
+    pub batch_norm_scope: BatchNormScope,
+    pub optimizer: Optimizer,
+    pub learning_rate: LearningRate,
+    pub schedule: Schedule,
+    pub numerics: Numerics,
+}
+
+/// Whose statistics a batch norm sees during training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchNormScope {
+    /// Each view of the batch on its own (Lightly, solo-learn).
+    View,
+    /// Both views at once (Google, VISSL).
+    Joint,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    Sgd {
+        momentum: f64,
+        nesterov: bool,
+        weight_decay: f64,
+        decay: DecayScope,
+    },
+    Lars {
+        flavour: LarsFlavour,
+        momentum: f64,
+        weight_decay: f64,
+        trust_coefficient: f64,
+        /// Parameters outside the scope get neither weight decay nor a trust ratio.
+        decay: DecayScope,
+    },
+    Adam {
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+        weight_decay: f64,
+        decay: DecayScope,
+    },
+}
+
+/// Which parameters weight decay touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecayScope {
+    All,
+    /// All but biases and batch-norm scales and shifts.
+    Weights,
+}
+
+/// The four LARS families in use, each with its own formula (see `ops::optimizer`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LarsFlavour {
+    /// google-research/simclr: trust ratio of the decayed gradient, learning rate inside the momentum buffer.
+    Google,
+    /// VISSL and AndrewAtanov/simclr-pytorch: Google's ratio, learning rate outside the buffer.
+    Popular,
+    /// Lightly and Lightning Bolts: ratio ‖w‖/(‖g‖ + wd·‖w‖ + 1e-8) of the raw gradient, skipped where `weight_decay` is 0.
+    Lightly,
+    /// solo-learn: Lightly's ratio clipped to at most 1 after division by the learning rate; applied even where `weight_decay` is 0.
+    SoloLearn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRate {
+    pub base: f64,
+    pub scaling: Scaling,
+}
+
+/// From the base rate and the batch to the peak rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling {
+    /// base
+    None,
+    /// base · batch / per
+    Linear { per: u32 },
+    /// base · √batch
+    Sqrt,
+}
+
+impl LearningRate {
+    /// The rate a schedule's multiplier is applied to.
+    pub fn peak(&self, batch: u32) -> f64 {
+        match self.scaling {
+            Scaling::None => self.base,
+            Scaling::Linear { per } => self.base * f64::from(batch) / f64::from(per),
+            Scaling::Sqrt => self.base * f64::from(batch).sqrt(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Schedule {
+    Constant,
+    /// ½(1 + cos(π·step/length)).
+    Cosine,
+    WarmupCosine {
+        warmup_steps: u64,
+        form: WarmupForm,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum WarmupForm {
+    /// Warm-up (step + 1)/warmup, then a cosine that reaches `end` at the last step (Lightly's `CosineWarmupScheduler`).
+    Lightly { end: f64 },
+    /// Warm-up step/warmup from 0, then a cosine to 0 one step after the last (google-research/simclr).
+    Google,
+}
+
+/// The arithmetic of a run. `Native` in a file has become one of these before anything is keyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numerics {
+    /// f32 everywhere; no tf32.
+    F32,
+    /// bf16 storage, f32 accumulation, statistics, loss and master weights (CUDA).
+    Bf16,
+}
+
+/// Which executor family computes a run; part of its key, since the bits depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Cpu,
+    Cuda,
+    /// The typed model on dfdx's own tape.
+    Reference,
+}
+
+/// What is asked of a trained encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Evaluation {
+    Knn(Knn),
+    LinearProbe(LinearProbe),
+}
+
+/// Weighted k-nearest-neighbour vote on frozen backbone features.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Knn {
+    pub k: u32,
+    pub temperature: f64,
+    pub metric: Metric,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Weight exp(cos/T).
+    Cosine,
+    /// Weight 1/(distance + 1e-5) (solo-learn); the temperature is not used.
+    Euclidean,
+}
+
+/// A linear classifier on precomputed frozen features: SGD with Nesterov momentum, cosine learning rate, features standardised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinearProbe {
+    pub epochs: u32,
+    pub batch: u32,
+    /// Peak rate, scaled linearly by batch/256.
+    pub learning_rate: f64,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub seed: u64,
+}

@@ -1,0 +1,121 @@
+//! What will run: every field explicit and checked, and the keys that follow from it.
+
+use crate::content::{Key, Value};
+use crate::experiment::meaning;
+use crate::experiment::recipe::{Augmentation, Backend, Dataset, Evaluation, Model, Split, Train};
+
+/// One training and its evaluations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub dataset: Dataset,
+    pub facts: DataFacts,
+    pub split: Split,
+    pub model: Model,
+    /// Applied in order; both views of an image use the same list with their own draws.
+    pub views: Vec<Augmentation>,
+    pub train: Train,
+    pub evaluate: Vec<Evaluation>,
+    pub seed: u64,
+    pub backend: Backend,
+    /// Shrunk by `--smoke`: a leaf of every key, so that it can never stand in for the real run.
+    pub smoke: bool,
+    pub bookkeeping: Bookkeeping,
+}
+
+/// What is known of a data set before it is trained on, after the split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataFacts {
+    /// Images the encoder trains on, which are also the k-NN's bank.
+    pub n_train: u32,
+    /// Images asked about.
+    pub n_test: u32,
+    pub n_classes: u32,
+    /// Digest of the whole decoded data set, before the split.
+    pub digest: Key,
+}
+
+/// What is observed and kept on the way. Outside every key: it cannot change a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bookkeeping {
+    /// Norms, alignment, uniformity and contrastive accuracy are measured every so many steps.
+    pub metrics_every_steps: u64,
+    /// A checkpoint to resume from is written every so many steps.
+    pub checkpoint_every_steps: u64,
+}
+
+/// Bumped by hand when a stage's numbers change; a golden run in the tests says when that was forgotten.
+pub const DATA_VERSION: i128 = 1;
+pub const PRETRAIN_VERSION: i128 = 1;
+pub const EVALUATION_VERSION: i128 = 1;
+
+const DATA_DOMAIN: &str = "ablate/data/k1";
+const PRETRAIN_DOMAIN: &str = "ablate/pretrain/k1";
+const EVALUATION_DOMAIN: &str = "ablate/evaluation/k1";
+
+impl Run {
+    /// Steps of one pass over the training images; the last incomplete batch is dropped.
+    pub fn steps_per_epoch(&self) -> u64 {
+        u64::from(self.facts.n_train / self.train.batch)
+    }
+
+    pub fn data_meaning(&self) -> Value {
+        Value::Record(
+            "Data",
+            vec![
+                ("version", Value::Integer(DATA_VERSION)),
+                ("digest", Value::Key(self.facts.digest)),
+                ("split", meaning::split(self.split)),
+            ],
+        )
+    }
+
+    pub fn data_key(&self) -> Key {
+        Key::of_value(DATA_DOMAIN, &self.data_meaning())
+    }
+
+    /// Everything that can change the trained encoder, and nothing else.
+    pub fn pretrain_meaning(&self) -> Value {
+        Value::Record(
+            "Pretrain",
+            vec![
+                ("version", Value::Integer(PRETRAIN_VERSION)),
+                ("smoke", Value::Bool(self.smoke)),
+                ("data", Value::Key(self.data_key())),
+                ("model", meaning::model(&self.model)),
+                ("views", Value::List(self.views.iter().map(meaning::augmentation).collect())),
+                ("train", meaning::train(&self.train)),
+                ("seed", Value::Integer(self.seed.into())),
+                ("backend", meaning::backend(self.backend)),
+            ],
+        )
+    }
+
+    pub fn pretrain_key(&self) -> Key {
+        Key::of_value(PRETRAIN_DOMAIN, &self.pretrain_meaning())
+    }
+
+    pub fn pretrain_preimage(&self) -> String {
+        format!("{}\n{}", self.pretrain_meaning().preimage(PRETRAIN_DOMAIN), self.data_meaning().preimage(DATA_DOMAIN))
+    }
+
+    /// An evaluation hangs on its training and adds nothing to it. It sees features, and of the views only the normalisation,
+    /// which the training's key already holds.
+    pub fn evaluation_meaning(&self, evaluation: &Evaluation) -> Value {
+        Value::Record(
+            "Evaluate",
+            vec![
+                ("version", Value::Integer(EVALUATION_VERSION)),
+                ("pretrain", Value::Key(self.pretrain_key())),
+                ("evaluation", meaning::evaluation(evaluation)),
+            ],
+        )
+    }
+
+    pub fn evaluation_key(&self, evaluation: &Evaluation) -> Key {
+        Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(evaluation))
+    }
+
+    pub fn evaluation_preimage(&self, evaluation: &Evaluation) -> String {
+        format!("{}\n{}", self.evaluation_meaning(evaluation).preimage(EVALUATION_DOMAIN), self.pretrain_preimage())
+    }
+}

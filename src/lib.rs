@@ -1,0 +1,8 @@
+//! `ablate`: a declarative, reproducible runner for SimCLR ablations.
+
+pub mod content;
+pub mod data;
+pub mod experiment;
+pub mod model;
+pub mod random;
+pub mod record;

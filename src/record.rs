@@ -1,0 +1,137 @@
+//! What a finished stage says of itself: numbers, costs and where they came from. The store keeps it as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::Key;
+
+/// Written into every record; a reader refuses what it does not know.
+pub const FORMAT: u32 = 1;
+
+/// A finished stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub format: u32,
+    pub key: Key,
+    pub stage: Stage,
+    pub provenance: Provenance,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Stage {
+    Pretrain(Pretrain),
+    Evaluation(Evaluation),
+    Failure(Failure),
+}
+
+/// A trained encoder. Blobs: `checkpoint` (safetensors), `history` (Parquet), `views` (PNG).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    pub n_parameters: u64,
+    pub steps: u64,
+    /// Mean NT-Xent over the first and the last epoch, in nats; absent for a run of no steps.
+    pub loss_first_epoch: Option<f64>,
+    pub loss_last_epoch: Option<f64>,
+    /// The last epoch's loss as a share of ln(2N − 1), the loss of embeddings that are all equal.
+    pub loss_ratio: Option<f64>,
+    pub epochs: Vec<EpochCost>,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Where an epoch's time went. Differs from run to run, so it is kept out of the history.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochCost {
+    pub epoch: u32,
+    pub steps: u64,
+    /// Pairs of views a second.
+    pub images_per_s: f64,
+    /// Waiting for views.
+    pub views_s: f64,
+    /// Forward, loss and backward.
+    pub gradient_s: f64,
+    pub update_s: f64,
+    /// Metrics and checkpoints.
+    pub other_s: f64,
+}
+
+/// An evaluated encoder. Blobs: `predictions` (one little-endian u16 a test image), `features` (safetensors).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// The training it hangs on.
+    pub pretrain: Key,
+    /// Digest of the very checkpoint it saw; another checkpoint under the same key makes this record a miss.
+    pub checkpoint: Key,
+    pub kind: String,
+    pub metrics: Vec<Metric>,
+    /// Share of each class's test images that were right, in the order of the class names.
+    pub per_class_top1: Vec<f64>,
+    pub class_names: Vec<String>,
+    pub n_test: u64,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// `top1`, `top5`.
+    pub name: String,
+    pub value: f64,
+    /// `fraction`, `nats`, `1`.
+    pub unit: String,
+}
+
+/// A stage that gave no result. Never a hit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+    /// The step it happened at, counted from 0.
+    pub step: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// A loss, norm or parameter that is not finite: repeats itself, so it runs again only when asked to.
+    NotFinite,
+    /// A panic in a worker.
+    Panic,
+    OutOfMemory,
+    /// Input or output, the disk for one.
+    Storage,
+    Other,
+}
+
+impl FailureKind {
+    /// Whether computing again gives the same failure.
+    pub fn is_deterministic(self) -> bool {
+        match self {
+            FailureKind::NotFinite => true,
+            FailureKind::Panic | FailureKind::OutOfMemory | FailureKind::Storage | FailureKind::Other => false,
+        }
+    }
+}
+
+/// What cannot be in a key but may explain a difference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    pub ablate_version: String,
+    /// Digest of the program's own source, fixed when it was built.
+    pub code: String,
+    pub backend: String,
+    /// The processor's name.
+    pub device: String,
+    /// What of it was used: instruction sets, library versions.
+    pub details: BTreeMap<String, String>,
+    pub threads: u32,
+    pub host: String,
+    pub started_unix_s: u64,
+    pub seconds: f64,
+    pub command: String,
+}
