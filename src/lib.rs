@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod data;
+pub mod device;
 pub mod experiment;
 pub mod model;
 pub mod random;
