@@ -1,9 +1,65 @@
 //! `ablate`: a declarative, reproducible runner for SimCLR ablations.
+//!
+//! You write down a question as a RON file. It expands to runs; each is looked up by the hash of all that can change it,
+//! computed where it is missing, and handed back as an ablation table with its spread over seeds.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! experiments/batchsize.ron
+//!   -> experiment   text -> typed Experiment -> Runs, every field explicit
+//!   -> content      Run -> keys of its stages: data -> pretrain -> evaluation
+//!   -> store        key -> Hit(record) | Miss(claim)
+//!   -> data         CIFAR-10/100, image folder, built-in procedural set -> u8 images, labels, digest
+//!   -> views        (image, augmentations, address of the draw) -> two views
+//!   -> model        dfdx types -> lowered -> Plan: a static list of operations with shapes
+//!   -> executor     reference (dfdx's own tape) | cpu: forward, NT-Xent, backward, update
+//!   -> train        the loop, its metrics, its checkpoint        -> record
+//!   -> evaluate     k-NN, linear probe                            -> record
+//!   -> report       records -> Parquet -> ablation table
+//! ```
+//!
+//! # Rows
+//!
+//! A module imports only from lower rows; `tests/it/tidy.rs` holds the exact table and enforces it.
+//!
+//! | row | modules |
+//! |---|---|
+//! | 0 | [`content`] canonical hashing · [`random`] counter-based streams · [`device`] threads and what the processor can do |
+//! | 1 | [`experiment`] what a file says, what will run, the keys |
+//! | 2 | [`record`] what a stage leaves behind · [`history`] what training measured · [`store`] bytes by key · [`data`] data sets |
+//! | 3 | [`results`] the records of a run · [`views`] one file an augmentation · [`model`] typed models and the Plan |
+//! | 4 | [`ops`] one folder an operation |
+//! | 5 | [`executor`] what computes a Plan |
+//! | 6 | [`train`], [`evaluate`] one visible loop each |
+//! | 7 | [`runner`] what to compute next · [`report`] tables from records |
+//! | 8 | [`commands`] one subcommand a file, all printing |
+//! | 9 | [`cli`] the command line as typed |
+//!
+//! # What is deliberately absent
+//!
+//! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `report`) knows no tensor.
+//! - The numerics wing (`random`, `device`, `data`, `views`, `model`, `ops`, `executor`) knows no experiment file, key of a
+//!   run or table. The one thing they share is the vocabulary of a recipe, plain data in [`experiment::recipe`].
+//! - The store knows nothing of SimCLR. A report needs the store alone: no data set, no executor.
+//! - No order depends on threads, no number on the platform's mathematical library.
 
+pub mod cli;
+pub mod commands;
 pub mod content;
 pub mod data;
 pub mod device;
+pub mod evaluate;
+pub mod executor;
 pub mod experiment;
+pub mod history;
 pub mod model;
+pub mod ops;
 pub mod random;
 pub mod record;
+pub mod report;
+pub mod results;
+pub mod runner;
+pub mod store;
+pub mod train;
+pub mod views;

@@ -1,1 +1,21 @@
-fn main() {}
+//! Parse the command line, run, print the error, choose the exit code.
+
+use std::process::ExitCode;
+
+use ablate::cli::{Arguments, Command};
+use ablate::commands::{self, plan, run, show, show_views, status, sweep, table};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Sweep(arguments) => sweep::execute(&arguments),
+        Command::Run(arguments) => run::execute(&arguments),
+        Command::Plan(arguments) => plan::execute(&arguments),
+        Command::Status(arguments) => status::execute(&arguments),
+        Command::Table(arguments) => table::execute(&arguments),
+        Command::Show(arguments) => show::execute(&arguments),
+        Command::ShowViews(arguments) => show_views::execute(&arguments),
+    };
+    commands::conclude(result)
+}

@@ -6,8 +6,11 @@
 pub mod cpu;
 pub mod reference;
 
-use crate::experiment::recipe::{BatchNormScope, Optimizer};
+use crate::executor::cpu::CpuExecutor;
+use crate::executor::reference::ReferenceExecutor;
+use crate::experiment::recipe::{Backend, BatchNormScope, Model, Optimizer};
 use crate::model::plan::Plan;
+use crate::model::registry;
 
 /// What an executor is built for.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,4 +76,17 @@ pub trait Executor {
 
     /// Backbone features in evaluation mode (running statistics), n × feature width. `images`: n × side × side × 3, any n.
     fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError>;
+}
+
+/// The executor of a backend for one of the compiled models.
+///
+/// # Errors
+/// A model that was not compiled, a machine that cannot, too little memory.
+pub fn build(model: &Model, setting: &Setting, backend: Backend) -> Result<Box<dyn Executor>, ExecutorError> {
+    let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
+    match backend {
+        Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
+        Backend::Reference => Ok(Box::new(ReferenceExecutor::new(model, setting)?)),
+        Backend::Cuda => Err(ExecutorError::Device("this version has no CUDA executor".to_owned())),
+    }
 }

@@ -1,0 +1,59 @@
+# The front door: each recipe is one line you could type yourself.
+
+set positional-arguments
+
+ablate := "cargo run --release --quiet --"
+
+# List the recipes
+default:
+    @just --list
+
+# Compute what is missing of an experiment, then print its table
+sweep file *arguments:
+    {{ablate}} sweep "$@"
+
+# Compute the file's base recipe alone
+run file *arguments:
+    {{ablate}} run "$@"
+
+# Say what a sweep would compute
+plan file *arguments:
+    {{ablate}} plan "$@"
+
+# Count what is stored, missing and failed
+status file *arguments:
+    {{ablate}} status "$@"
+
+# Print the ablation table from what is stored
+table file *arguments:
+    {{ablate}} table "$@"
+
+# Write a picture of images and their two views
+show-views file *arguments:
+    {{ablate}} show-views "$@"
+
+# The built-in example, under a minute on two cores
+smoke:
+    {{ablate}} sweep experiments/smoke.ron
+
+# Formatting, lints, tests
+check:
+    cargo fmt --check
+    cargo clippy --release --all-targets -- -D warnings
+    cargo test --release
+
+# The tests
+test *arguments:
+    cargo test --release {{arguments}}
+
+# The tests, the slow ones too
+test-all:
+    ABLATE_SLOW_TESTS=1 cargo test --release
+
+# Speed of the parts and of the whole
+bench *arguments:
+    cargo bench {{arguments}}
+
+# Licences and advisories of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check

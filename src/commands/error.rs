@@ -1,0 +1,83 @@
+//! What ends a command, worded for the person who can do something about it.
+
+use std::path::PathBuf;
+
+use crate::data::DataError;
+use crate::experiment::Problems;
+use crate::report::ReportError;
+use crate::runner::RunnerError;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("failed to read experiment `{path}`: {source}", path = .path.display())]
+    ReadExperiment { path: PathBuf, source: std::io::Error },
+    #[error("{} problems", .0.list().len())]
+    Experiment(Problems),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error("failed to write `{path}`: {source}", path = .path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("failed to write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl CommandError {
+    /// 1 internal, 2 usage or experiment, 4 damaged store.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CommandError::ReadExperiment { .. } | CommandError::Experiment(_) | CommandError::Usage(_) | CommandError::Data(_) => 2,
+            CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
+            CommandError::Damaged(_) => 4,
+            CommandError::Store(_) | CommandError::Runner(RunnerError::Store(_)) => 4,
+            CommandError::Report(_) | CommandError::Write { .. } | CommandError::Output(_) => 1,
+        }
+    }
+
+    pub fn is_broken_pipe(&self) -> bool {
+        match self {
+            CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            CommandError::ReadExperiment { .. }
+            | CommandError::Experiment(_)
+            | CommandError::Usage(_)
+            | CommandError::Data(_)
+            | CommandError::Store(_)
+            | CommandError::Runner(_)
+            | CommandError::Report(_)
+            | CommandError::Write { .. }
+            | CommandError::Damaged(_) => false,
+        }
+    }
+
+    /// The text for stderr: an experiment's problems with their places, else one `error:` line.
+    pub fn render(&self, color: bool) -> String {
+        match self {
+            CommandError::Experiment(problems) => problems.render(color),
+            CommandError::ReadExperiment { .. }
+            | CommandError::Usage(_)
+            | CommandError::Data(_)
+            | CommandError::Store(_)
+            | CommandError::Runner(_)
+            | CommandError::Report(_)
+            | CommandError::Write { .. }
+            | CommandError::Output(_)
+            | CommandError::Damaged(_) => {
+                if color {
+                    format!("\x1b[1;31merror\x1b[0m: {self}\n")
+                } else {
+                    format!("error: {self}\n")
+                }
+            }
+        }
+    }
+}

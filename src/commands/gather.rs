@@ -1,0 +1,35 @@
+//! What the store holds of an experiment, as the tables want it.
+
+use crate::commands::error::CommandError;
+use crate::experiment::Experiment;
+use crate::history::History;
+use crate::report::collect;
+use crate::report::row::Row;
+use crate::results::{self, State};
+use crate::store::Store;
+
+/// The blob of a training that holds its history.
+const HISTORY: &str = "history";
+
+/// One row a cell, seed and metric.
+pub fn rows(store: Option<&Store>, experiment: &Experiment) -> Result<Vec<Row>, CommandError> {
+    let records = results::records(store, experiment)?;
+    Ok(collect::collect(experiment, |key| records.get(key).cloned()))
+}
+
+/// The history of every training that is there, by cell and seed. A broken one is said and left out.
+pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<(u32, u64, History)>, CommandError> {
+    let mut histories = Vec::new();
+    for (index, cell) in experiment.cells.iter().enumerate() {
+        for run in &cell.runs {
+            let State::Hit(found) = results::pretrain(store, run)? else { continue };
+            let Some(blob) = found.entry.blobs.get(HISTORY) else { continue };
+            let read = store.read_blob(blob).map_err(|error| error.to_string());
+            match read.and_then(|bytes| History::from_parquet(&bytes).map_err(|error| error.to_string())) {
+                Ok(history) => histories.push((index as u32, run.seed, history)),
+                Err(problem) => eprintln!("note: the history of {} is left out: {problem}", run.pretrain_key().short()),
+            }
+        }
+    }
+    Ok(histories)
+}

@@ -1,0 +1,71 @@
+//! One subcommand a file; owns all printing. Data goes to stdout, messages and progress to stderr.
+
+pub mod error;
+pub mod open;
+pub mod plan;
+pub mod progress;
+pub mod run;
+pub mod show;
+pub mod show_views;
+pub mod status;
+pub mod sweep;
+pub mod table;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::commands::error::CommandError;
+
+/// How a command that worked ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Complete,
+    /// Some runs failed, or are missing where a command was asked to say so.
+    Incomplete,
+    /// Another process computes what was asked for.
+    Taken,
+    Interrupted,
+}
+
+/// Prints what is left to say and chooses the exit code.
+pub fn conclude(result: Result<Ending, CommandError>) -> ExitCode {
+    let code = match result {
+        Ok(Ending::Complete) => 0,
+        Ok(Ending::Incomplete) => 3,
+        Ok(Ending::Taken) => 5,
+        Ok(Ending::Interrupted) => 130,
+        Err(error) => {
+            // A reader that went away, `head` for one, wants no complaint.
+            if !error.is_broken_pipe() {
+                eprint!("{}", error.render(std::io::stderr().is_terminal() && colors_wanted()));
+            }
+            error.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// The conventions of no-color.org and of dumb terminals.
+fn colors_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Writes data to stdout; a closed pipe is an error to end quietly with.
+pub fn print(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+pub fn print_json(value: &serde_json::Value) -> Result<(), CommandError> {
+    print(&serde_json::to_string_pretty(value).expect("a JSON value can be written"))
+}
+
+/// `1 run`, `2 runs`.
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}

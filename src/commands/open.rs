@@ -1,0 +1,93 @@
+//! What every command on an experiment does first: choose the backend, read the file, open the store.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{DeviceArguments, DeviceChoice, ExperimentArguments, PlaceArguments};
+use crate::commands::error::CommandError;
+use crate::data::{self, DigestCache};
+use crate::device::Pool;
+use crate::experiment::recipe::{Backend, Dataset, Split};
+use crate::experiment::run::DataFacts;
+use crate::experiment::{self, Experiment, LoadOptions};
+use crate::runner::provenance::Origin;
+use crate::store::Store;
+
+/// The folder all of a smoke run's files go to.
+const SMOKE: &str = "smoke";
+
+/// The backend a choice means on this machine.
+pub fn backend(choice: DeviceChoice) -> Result<Backend, CommandError> {
+    match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Backend::Cpu),
+        DeviceChoice::Reference => Ok(Backend::Reference),
+        DeviceChoice::Cuda => Err(CommandError::Usage(
+            "`--device cuda` is not in this version, it computes on `cpu` or `reference`; \
+             `table` and `status` do read CUDA results that a store holds"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Where an experiment's tables go.
+pub fn results_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
+    if smoke { places.results.join(SMOKE) } else { places.results.clone() }
+}
+
+fn store_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
+    match &places.store {
+        Some(folder) if smoke => folder.join(SMOKE),
+        Some(folder) => folder.clone(),
+        None => results_folder(places, smoke).join("store"),
+    }
+}
+
+pub fn store(places: &PlaceArguments, smoke: bool) -> Result<Store, CommandError> {
+    Ok(Store::open(&store_folder(places, smoke))?)
+}
+
+/// The store, where there is one: commands that only look create nothing.
+pub fn existing_store(places: &PlaceArguments, smoke: bool) -> Result<Option<Store>, CommandError> {
+    if store_folder(places, smoke).exists() { store(places, smoke).map(Some) } else { Ok(None) }
+}
+
+/// Reads, checks and expands the file for `backend`.
+pub fn experiment(arguments: &ExperimentArguments, backend: Backend, ignore_sweep: bool) -> Result<Experiment, CommandError> {
+    let read = std::fs::read(&arguments.file);
+    let bytes = read.map_err(|source| CommandError::ReadExperiment { path: arguments.file.clone(), source })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        CommandError::Usage(format!("`{}` is not text: byte {place} is not UTF-8", arguments.file.display()))
+    })?;
+    let cache = DigestCache::at(&results_folder(&arguments.places, arguments.smoke).join(".digests.json"));
+    let facts = |dataset: &Dataset, split: Split| facts(dataset, split, &cache, &arguments.file);
+    let data_root = arguments.data.as_ref().map(|root| root.to_string_lossy().into_owned());
+    let options = LoadOptions {
+        overrides: &arguments.overrides,
+        smoke: arguments.smoke,
+        backend,
+        data_root: data_root.as_deref(),
+        ignore_sweep,
+        facts: &facts,
+    };
+    experiment::load(&arguments.file.to_string_lossy(), &text, &options).map_err(CommandError::Experiment)
+}
+
+fn facts(dataset: &Dataset, split: Split, cache: &DigestCache, file: &Path) -> Result<DataFacts, String> {
+    data::facts(dataset, split, Some(cache)).map_err(|error| {
+        format!("{error}\nto try the experiment without the data set: ablate sweep {} --smoke", file.display())
+    })
+}
+
+pub fn pool(device: &DeviceArguments) -> Pool {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Pool::new(device.threads.map_or(cores, usize::from))
+}
+
+pub fn origin(backend: Backend, pool: &Pool) -> Origin {
+    Origin {
+        backend,
+        threads: pool.threads() as u32,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+    }
+}

@@ -1,0 +1,86 @@
+//! `ablate run FILE`: the base recipe alone.
+
+use clap::Args;
+
+use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::error::CommandError;
+use crate::commands::{Ending, open, print, print_json, sweep};
+use crate::experiment::Experiment;
+use crate::record::EpochCost;
+use crate::report::row::Status;
+use crate::results;
+use crate::store::Store;
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+    /// Compute again what failed in a way that repeats itself
+    #[arg(long)]
+    pub retry_failed: bool,
+}
+
+pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    let backend = open::backend(arguments.device.device)?;
+    let mut experiment = open::experiment(&arguments.experiment, backend, true)?;
+    keep_first_seed(&mut experiment);
+    let sweep = sweep::Arguments {
+        experiment: arguments.experiment.clone(),
+        device: arguments.device.clone(),
+        output: arguments.output,
+        retry_failed: arguments.retry_failed,
+        fail_fast: false,
+    };
+    let (store, summary) = sweep::compute(&sweep, &experiment)?;
+    show(arguments, &experiment, &store)?;
+    if !arguments.output.quiet {
+        eprintln!("{}", sweep::closing_line(&summary));
+    }
+    Ok(sweep::ending(&summary))
+}
+
+fn keep_first_seed(experiment: &mut Experiment) {
+    experiment.seeds.truncate(1);
+    experiment.cells.iter_mut().for_each(|cell| cell.runs.truncate(1));
+}
+
+/// Every metric of the run, what it cost and its key.
+fn show(arguments: &Arguments, experiment: &Experiment, store: &Store) -> Result<(), CommandError> {
+    let run = &experiment.cells[0].runs[0];
+    let epochs = results::pretrain(store, run)?.hit().map_or_else(Vec::new, |found| found.stage.epochs);
+    let rows = gather::rows(Some(store), experiment)?;
+    if arguments.output.json {
+        let metrics: serde_json::Map<_, _> =
+            rows.iter().filter_map(|row| Some((row.full_metric(), serde_json::json!(row.value?)))).collect();
+        return print_json(&serde_json::json!({
+            "experiment": experiment.name,
+            "seed": run.seed,
+            "pretrain_key": run.pretrain_key(),
+            "metrics": metrics,
+            "images_per_s": images_per_s(&epochs),
+            "epochs": epochs,
+        }));
+    }
+    let mut text = format!("{}  seed {}  key {}\n", experiment.name, run.seed, run.pretrain_key().short());
+    for row in rows.iter().filter(|row| row.status == Status::Done) {
+        if let Some(value) = row.value {
+            text.push_str(&format!("  {:<26} {value:.4} {}\n", row.full_metric(), row.unit.as_deref().unwrap_or("")));
+        }
+    }
+    if let Some(speed) = images_per_s(&epochs) {
+        text.push_str(&format!("  {:<26} {speed:.1} images/s\n", "training"));
+    }
+    print(&text)
+}
+
+/// All images over all time.
+fn images_per_s(epochs: &[EpochCost]) -> Option<f64> {
+    let seconds = |cost: &EpochCost| cost.views_s + cost.gradient_s + cost.update_s + cost.other_s;
+    let total: f64 = epochs.iter().map(seconds).sum();
+    let images: f64 = epochs.iter().map(|cost| cost.images_per_s * seconds(cost)).sum();
+    (total > 0.0).then(|| images / total)
+}

@@ -1,0 +1,36 @@
+//! `ablate show-views FILE`: a picture of images and their two views, as training sees them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::ExperimentArguments;
+use crate::commands::error::CommandError;
+use crate::commands::{Ending, open};
+use crate::data;
+use crate::experiment::recipe::Backend;
+use crate::views::{self, Pipeline};
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub experiment: ExperimentArguments,
+    /// The picture to write
+    #[arg(long, short, value_name = "PNG", default_value = "views.png")]
+    pub output: PathBuf,
+    /// Images to show
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub images: u16,
+}
+
+pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    let experiment = open::experiment(&arguments.experiment, Backend::Cpu, true)?;
+    let run = &experiment.cells[0].runs[0];
+    let dataset = data::load(&run.dataset, run.split)?;
+    let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
+    let n = usize::from(arguments.images).min(dataset.train.images.len());
+    let png = views::contact_sheet(&pipeline, &dataset.train.images, n)?;
+    std::fs::write(&arguments.output, png).map_err(|source| CommandError::Write { path: arguments.output.clone(), source })?;
+    eprintln!("wrote {}: {n} images, each with its first and second view", arguments.output.display());
+    Ok(Ending::Complete)
+}

@@ -1,0 +1,81 @@
+//! `ablate status FILE`: how much of an experiment is there, for every backend.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::{ExperimentArguments, OutputArguments};
+use crate::commands::error::CommandError;
+use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
+use crate::commands::{Ending, count, open, print, print_json};
+use crate::experiment::Experiment;
+use crate::experiment::recipe::Backend;
+use crate::report::row::backend_name;
+use crate::results::{self, State};
+use crate::store::Store;
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub filter: DeviceFilter,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Runs of one backend by what became of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Count {
+    backend: Backend,
+    complete: usize,
+    /// Some stages are stored.
+    partial: usize,
+    failed: usize,
+    missing: usize,
+}
+
+pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    let experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
+    let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
+    let counts: Vec<Count> =
+        experiments.iter().map(|(backend, experiment)| counted(store.as_ref(), *backend, experiment)).collect::<Result<_, _>>()?;
+    let name = &experiments[0].1.name;
+    if arguments.output.json {
+        let backend = |count: &Count| {
+            json!({ "backend": backend_name(count.backend), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing })
+        };
+        print_json(&json!({ "experiment": name, "backends": counts.iter().map(backend).collect::<Vec<_>>() }))?;
+        return Ok(Ending::Complete);
+    }
+    let mut text = format!("{name}: {}\n", count(experiments[0].1.cells.len() * experiments[0].1.seeds.len(), "run"));
+    for count in counts.iter().filter(|count| count.complete + count.partial + count.failed > 0 || counts.len() == 1) {
+        let Count { backend, complete, partial, failed, missing } = count;
+        let backend = backend_name(*backend);
+        text.push_str(&format!("  {backend:<10} {complete} complete, {partial} in part, {failed} failed, {missing} missing\n"));
+    }
+    if counts.len() > 1 && counts.iter().all(|count| count.complete + count.partial + count.failed == 0) {
+        text.push_str("  nothing is stored yet\n");
+    }
+    let with_results: Vec<Backend> = counts.iter().filter(|count| count.complete > 0).map(|count| count.backend).collect();
+    text.push_str(&mixes(&with_results));
+    print(&text)?;
+    Ok(Ending::Complete)
+}
+
+fn counted(store: Option<&Store>, backend: Backend, experiment: &Experiment) -> Result<Count, CommandError> {
+    let mut count = Count { backend, complete: 0, partial: 0, failed: 0, missing: 0 };
+    for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
+        let state = results::inspect_in(store, run)?;
+        let failed = matches!(state.pretrain, State::Failed(..)) || state.evaluations.iter().any(|state| matches!(state, State::Failed(..)));
+        if state.is_complete() {
+            count.complete += 1;
+        } else if failed {
+            count.failed += 1;
+        } else if matches!(state.pretrain, State::Hit(_)) {
+            count.partial += 1;
+        } else {
+            count.missing += 1;
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,150 @@
+//! `ablate sweep FILE`: compute what is missing, then print the table.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+
+use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::error::CommandError;
+use crate::commands::progress::Display;
+use crate::commands::{Ending, count, open, print, print_json};
+use crate::experiment::Experiment;
+use crate::report::table::{AblationTable, Format};
+use crate::report::{self, collect, parquet};
+use crate::runner::{Policy, Runner, Summary};
+use crate::store::Store;
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+    /// Compute again what failed in a way that repeats itself, a loss that is not finite for one
+    #[arg(long)]
+    pub retry_failed: bool,
+    /// Leave at the first failure
+    #[arg(long)]
+    pub fail_fast: bool,
+}
+
+pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    let backend = open::backend(arguments.device.device)?;
+    let experiment = open::experiment(&arguments.experiment, backend, false)?;
+    let (store, summary) = compute(arguments, &experiment)?;
+    let rows = gather::rows(Some(&store), &experiment)?;
+    let files = write_tables(arguments, &experiment, &store, &rows, &summary)?;
+    let table = AblationTable::new(&experiment, &rows);
+    if arguments.output.json {
+        print_json(&serde_json::json!({ "experiment": experiment.name, "summary": summary_json(&summary), "table": table.to_json() }))?;
+    } else {
+        print(&table.render(Format::Text))?;
+    }
+    if !arguments.output.quiet {
+        eprintln!("{}", closing_line(&summary, &files));
+    }
+    Ok(ending(&summary))
+}
+
+/// Runs what is missing; the experiment's runs, in the file's order.
+pub fn compute(arguments: &Arguments, experiment: &Experiment) -> Result<(Store, Summary), CommandError> {
+    let backend = open::backend(arguments.device.device)?;
+    let store = open::store(&arguments.experiment.places, experiment.smoke)?;
+    let pool = open::pool(&arguments.device);
+    let interrupt = interrupt_flag();
+    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: arguments.fail_fast };
+    let mut display = Display::new(experiment, arguments.output.quiet);
+    let mut runner = Runner::new(&store, &pool, open::origin(backend, &pool), policy, &interrupt);
+    let summary = runner.sweep(experiment, &mut display)?;
+    display.finish();
+    drop(runner);
+    Ok((store, summary))
+}
+
+/// The first Ctrl-C or SIGTERM leaves after the step under way, with a checkpoint; the second leaves at once.
+/// The store is whole either way.
+fn interrupt_flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Registered first, so that it sees the flag the second registration set at an earlier signal.
+        let forced = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
+        let gentle = signal_hook::flag::register(signal, Arc::clone(&flag));
+        if forced.is_err() || gentle.is_err() {
+            eprintln!("note: this system lets no signal be caught; an interruption loses the steps since the last checkpoint");
+        }
+    }
+    flag
+}
+
+/// Writes the results as Parquet: one row a cell, seed and metric, and the histories of all runs.
+fn write_tables(
+    arguments: &Arguments,
+    experiment: &Experiment,
+    store: &Store,
+    rows: &[report::row::Row],
+    summary: &Summary,
+) -> Result<Vec<PathBuf>, CommandError> {
+    let folder = open::results_folder(&arguments.experiment.places, experiment.smoke);
+    let results = folder.join(format!("{}.parquet", experiment.name));
+    let histories = folder.join(format!("{}.history.parquet", experiment.name));
+    let write = |path: &Path, bytes: Vec<u8>| {
+        report::parquet::write_atomically(path, &bytes).map_err(|source| CommandError::Write { path: path.to_owned(), source })
+    };
+    if summary.computed > 0 || !results.exists() || !histories.exists() {
+        write(&histories, gather::histories(store, experiment)?)?;
+    }
+    write(&results, parquet::to_parquet(rows, &experiment.axes)?)?;
+    Ok(vec![results, histories])
+}
+
+fn ending(summary: &Summary) -> Ending {
+    if summary.interrupted {
+        Ending::Interrupted
+    } else if !summary.failed.is_empty() {
+        Ending::Incomplete
+    } else if summary.taken > 0 {
+        Ending::Taken
+    } else {
+        Ending::Complete
+    }
+}
+
+fn closing_line(summary: &Summary, files: &[PathBuf]) -> String {
+    let mut parts = vec![match (summary.computed, summary.cached) {
+        (0, cached) => format!("computed nothing, all {} from the store", count(cached, "run")),
+        (computed, 0) => format!("computed {}", count(computed, "run")),
+        (computed, cached) => format!("computed {}, {cached} from the store", count(computed, "run")),
+    }];
+    if summary.computed == 0 && (!summary.failed.is_empty() || summary.taken > 0 || summary.interrupted) {
+        parts = vec![format!("computed nothing, {} from the store", count(summary.cached, "run"))];
+    }
+    if !summary.failed.is_empty() {
+        parts.push(format!("{} failed", summary.failed.len()));
+    }
+    if summary.taken > 0 {
+        parts.push(format!("{} in work elsewhere", summary.taken));
+    }
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let mut line = format!("{}\nwrote {}", parts.join(", "), files.join(" and "));
+    if summary.interrupted {
+        line.push_str("\ninterrupted; the same command goes on from here");
+    }
+    line
+}
+
+fn summary_json(summary: &Summary) -> serde_json::Value {
+    let failed = summary.failed.iter().map(|(place, failure)| {
+        serde_json::json!({ "cell": place.cell, "seed": place.seed, "kind": format!("{:?}", failure.kind), "message": failure.message, "step": failure.step })
+    });
+    serde_json::json!({
+        "computed": summary.computed,
+        "cached": summary.cached,
+        "failed": failed.collect::<Vec<_>>(),
+        "taken": summary.taken,
+        "interrupted": summary.interrupted,
+    })
+}

@@ -1,0 +1,119 @@
+//! `ablate table FILE`: the ablation table from what is stored, whichever backend computed it.
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::{DeviceChoice, ExperimentArguments};
+use crate::commands::error::CommandError;
+use crate::commands::{Ending, open, print, print_json};
+use crate::experiment::Experiment;
+use crate::experiment::recipe::Backend;
+use crate::report::render::Format;
+use crate::report::row::backend_name;
+use crate::report::table::AblationTable;
+use crate::results;
+use crate::store::Store;
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub filter: DeviceFilter,
+    #[arg(long, value_enum, default_value_t = FormatChoice::Text)]
+    pub format: FormatChoice,
+    /// Another metric than the file's: `linear.top1`
+    #[arg(long)]
+    pub metric: Option<String>,
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which backends' records count.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DeviceFilter {
+    /// Only what this device computed [default: every device's records]
+    #[arg(long, value_enum)]
+    pub device: Option<DeviceChoice>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatChoice {
+    Text,
+    Markdown,
+    Latex,
+    Csv,
+}
+
+pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
+    if let Some(metric) = &arguments.metric {
+        experiments.iter_mut().for_each(|(_, experiment)| experiment.table.metric.clone_from(metric));
+    }
+    let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
+    let experiment = merged(store.as_ref(), &experiments)?;
+    let rows = gather::rows(store.as_ref(), &experiment)?;
+    let table = AblationTable::new(&experiment, &rows)?;
+    if arguments.json {
+        print_json(&table.to_json())?;
+    } else {
+        print(&table.render(match arguments.format {
+            FormatChoice::Text => Format::Text,
+            FormatChoice::Markdown => Format::Markdown,
+            FormatChoice::Latex => Format::Latex,
+            FormatChoice::Csv => Format::Csv,
+        }))?;
+    }
+    Ok(Ending::Complete)
+}
+
+/// The experiment resolved for each backend that can run it, the fastest first.
+/// A file may name numerics that some backend lacks; it is wrong only when no backend takes it.
+pub fn on_every_backend(
+    arguments: &ExperimentArguments,
+    filter: &DeviceFilter,
+) -> Result<Vec<(Backend, Experiment)>, CommandError> {
+    let backends = match filter.device {
+        None | Some(DeviceChoice::Auto) => vec![Backend::Cuda, Backend::Cpu, Backend::Reference],
+        Some(DeviceChoice::Cuda) => vec![Backend::Cuda],
+        Some(DeviceChoice::Cpu) => vec![Backend::Cpu],
+        Some(DeviceChoice::Reference) => vec![Backend::Reference],
+    };
+    let mut experiments = Vec::new();
+    let mut problems = None;
+    for backend in backends {
+        match open::experiment(arguments, backend, false) {
+            Ok(experiment) => experiments.push((backend, experiment)),
+            Err(error @ CommandError::Experiment(_)) => problems = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match problems {
+        Some(problems) if experiments.is_empty() => Err(problems),
+        Some(_) | None => Ok(experiments),
+    }
+}
+
+/// One experiment whose every run is the first backend's that has a result for it.
+fn merged(store: Option<&Store>, experiments: &[(Backend, Experiment)]) -> Result<Experiment, CommandError> {
+    let mut merged = experiments.last().expect("at least one backend takes the file").1.clone();
+    for (cell, seed) in (0..merged.cells.len()).flat_map(|cell| (0..merged.seeds.len()).map(move |seed| (cell, seed))) {
+        for (_, experiment) in experiments {
+            let run = &experiment.cells[cell].runs[seed];
+            if results::inspect_in(store, run)?.is_started() {
+                merged.cells[cell].runs[seed] = run.clone();
+                break;
+            }
+        }
+    }
+    Ok(merged)
+}
+
+/// A line that says so where results of several backends lie side by side.
+pub fn mixes(backends: &[Backend]) -> String {
+    if backends.len() < 2 {
+        return String::new();
+    }
+    let names: Vec<&str> = backends.iter().map(|&backend| backend_name(backend)).collect();
+    format!("note: results of {} are stored; `--device` shows one of them alone\n", names.join(" and "))
+}

@@ -1,0 +1,43 @@
+//! Frozen encoder outputs: the bank from the training images, the queries from the test images.
+
+use crate::data::{Dataset, LabelledImages};
+use crate::device::Pool;
+use crate::evaluate::Features;
+use crate::executor::{Executor, ExecutorError};
+use crate::experiment::run::Run;
+use crate::views::Pipeline;
+
+/// Images a call of the executor.
+const CHUNK: usize = 512;
+
+/// Features of both parts in evaluation mode: no augmentation, running statistics.
+pub fn extract(run: &Run, dataset: &Dataset, executor: &mut dyn Executor, pool: &Pool) -> Result<[Features; 2], ExecutorError> {
+    let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
+    let side = run.model.side as usize;
+    let mut of = |part: &LabelledImages| {
+        let width = executor.plan().feature_width();
+        let mut values = Vec::with_capacity(part.labels.len() * width);
+        let mut images = Vec::new();
+        for start in (0..part.labels.len()).step_by(CHUNK) {
+            let range = start..(start + CHUNK).min(part.labels.len());
+            images.resize(range.len() * side * side * 3, 0.0);
+            pipeline.evaluation_batch(&part.images, range, pool, &mut images);
+            values.extend(executor.features(&images)?);
+        }
+        Ok(Features { values, width, labels: part.labels.clone() })
+    };
+    Ok([of(&dataset.train)?, of(&dataset.test)?])
+}
+
+/// The first `n` features and labels as safetensors (`features` n×width f32, `labels` n u32), for maps of a report.
+pub fn to_safetensors(features: &Features, n: usize) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    use safetensors::tensor::{Dtype, TensorView};
+    let n = n.min(features.labels.len());
+    let values: Vec<u8> = features.values[..n * features.width].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let labels: Vec<u8> = features.labels[..n].iter().flat_map(|label| label.to_le_bytes()).collect();
+    let tensors = [
+        ("features", TensorView::new(Dtype::F32, vec![n, features.width], &values)?),
+        ("labels", TensorView::new(Dtype::U32, vec![n], &labels)?),
+    ];
+    safetensors::serialize(tensors, None)
+}

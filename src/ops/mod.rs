@@ -1,0 +1,12 @@
+//! One folder an operation: `mod.rs` holds formula, shapes and tests, `cpu.rs` the loops.
+
+pub mod activation;
+pub mod batch_norm;
+pub mod conv2d;
+pub mod gemm;
+pub mod global_average_pool;
+pub mod linear;
+pub mod nt_xent;
+pub mod optimizer;
+pub mod pool2d;
+pub mod schedule;

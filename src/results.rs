@@ -1,0 +1,159 @@
+//! The store as an experiment sees it: the records of a run's stages, typed and checked against each other.
+
+use std::collections::BTreeMap;
+
+use crate::content::Key;
+use crate::experiment::Experiment;
+use crate::experiment::recipe;
+use crate::experiment::run::Run;
+use crate::record::{self, Record, Stage};
+use crate::store::{Entry, Peek, Store, StoreError};
+
+/// What the store holds for a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State<T> {
+    Hit(Box<Found<T>>),
+    /// Nothing usable; the reason says more than "never computed".
+    Miss {
+        reason: Option<String>,
+    },
+    /// The last attempt gave no result.
+    Failed(record::Failure, Box<record::Provenance>),
+}
+
+/// A stage's entry and what it says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found<T> {
+    pub entry: Entry,
+    pub provenance: record::Provenance,
+    pub stage: T,
+}
+
+impl<T> State<T> {
+    pub fn hit(self) -> Option<Found<T>> {
+        match self {
+            State::Hit(found) => Some(*found),
+            State::Miss { .. } | State::Failed(..) => None,
+        }
+    }
+}
+
+/// The blob of a training that evaluations read.
+pub const CHECKPOINT: &str = "checkpoint";
+
+/// Every stage of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunState {
+    pub pretrain: State<record::Pretrain>,
+    /// In the order of `Run::evaluate`.
+    pub evaluations: Vec<State<record::Evaluation>>,
+}
+
+impl RunState {
+    /// Nothing is left to compute.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.pretrain, State::Hit(_)) && self.evaluations.iter().all(|state| matches!(state, State::Hit(_)))
+    }
+
+    /// Something of it is stored, a failure too.
+    pub fn is_started(&self) -> bool {
+        !matches!(self.pretrain, State::Miss { .. })
+    }
+}
+
+/// As `inspect`, of a store that may not be there yet.
+pub fn inspect_in(store: Option<&Store>, run: &Run) -> Result<RunState, StoreError> {
+    match store {
+        Some(store) => inspect(store, run),
+        None => Ok(RunState {
+            pretrain: State::Miss { reason: None },
+            evaluations: run.evaluate.iter().map(|_| State::Miss { reason: None }).collect(),
+        }),
+    }
+}
+
+/// Every record of an experiment's stages that counts, by key: a result, or the failure where there is none.
+pub fn records(store: Option<&Store>, experiment: &Experiment) -> Result<BTreeMap<Key, Record>, StoreError> {
+    let mut records = BTreeMap::new();
+    for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
+        let state = inspect_in(store, run)?;
+        keep(&mut records, run.pretrain_key(), state.pretrain, Stage::Pretrain);
+        for (wanted, state) in run.evaluate.iter().zip(state.evaluations) {
+            keep(&mut records, run.evaluation_key(wanted), state, Stage::Evaluation);
+        }
+    }
+    Ok(records)
+}
+
+fn keep<T>(records: &mut BTreeMap<Key, Record>, key: Key, state: State<T>, stage: impl Fn(T) -> Stage) {
+    let (stage, provenance) = match state {
+        State::Hit(found) => (stage(found.stage), found.provenance),
+        State::Failed(failure, provenance) => (Stage::Failure(failure), *provenance),
+        State::Miss { .. } => return,
+    };
+    records.insert(key, Record { format: record::FORMAT, key, stage, provenance });
+}
+
+/// What the store holds for `run`; claims and writes nothing.
+pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
+    let pretrain = pretrain(store, run)?;
+    let checkpoint = match &pretrain {
+        State::Hit(found) => found.entry.blobs.get(CHECKPOINT).map(|blob| blob.digest),
+        State::Miss { .. } | State::Failed(..) => None,
+    };
+    let evaluations = run.evaluate.iter().map(|wanted| evaluation(store, run, wanted, checkpoint)).collect::<Result<_, _>>()?;
+    Ok(RunState { pretrain, evaluations })
+}
+
+pub fn pretrain(store: &Store, run: &Run) -> Result<State<record::Pretrain>, StoreError> {
+    let wrong_stage = || Err("the record is not of a training".to_owned());
+    stage(store, run.pretrain_key(), |stage, entry| match stage {
+        Stage::Pretrain(_) if !entry.blobs.contains_key(CHECKPOINT) => Err("the record names no checkpoint".to_owned()),
+        Stage::Pretrain(pretrain) => Ok(pretrain),
+        Stage::Evaluation(_) | Stage::Failure(_) => wrong_stage(),
+    })
+}
+
+/// `checkpoint` is the digest the training's record names now: an evaluation of another one does not count.
+pub fn evaluation(
+    store: &Store,
+    run: &Run,
+    wanted: &recipe::Evaluation,
+    checkpoint: Option<Key>,
+) -> Result<State<record::Evaluation>, StoreError> {
+    stage(store, run.evaluation_key(wanted), |stage, _| match stage {
+        Stage::Evaluation(found) if checkpoint.is_some_and(|digest| digest != found.checkpoint) => {
+            Err("it evaluated another checkpoint of this training".to_owned())
+        }
+        Stage::Evaluation(found) => Ok(found),
+        Stage::Pretrain(_) | Stage::Failure(_) => Err("the record is not of an evaluation".to_owned()),
+    })
+}
+
+fn stage<T>(store: &Store, key: Key, typed: impl Fn(Stage, &Entry) -> Result<T, String>) -> Result<State<T>, StoreError> {
+    let reason = match store.peek(&key)? {
+        Peek::Hit(entry) => match parse(&entry).and_then(|record| Ok((record.provenance, typed(record.stage, &entry)?))) {
+            Ok((provenance, stage)) => return Ok(State::Hit(Box::new(Found { entry, provenance, stage }))),
+            Err(problem) => Some(problem),
+        },
+        Peek::Absent => None,
+        Peek::Damaged(problem) => Some(problem),
+    };
+    let failure = store.failure(&key)?.and_then(|entry| parse(&entry).ok());
+    Ok(match failure.map(|record| (record.stage, record.provenance)) {
+        Some((Stage::Failure(failure), provenance)) => State::Failed(failure, Box::new(provenance)),
+        Some((Stage::Pretrain(_) | Stage::Evaluation(_), _)) | None => State::Miss { reason },
+    })
+}
+
+/// Reads a record's text; refuses another format or another key's record.
+pub fn parse(entry: &Entry) -> Result<Record, String> {
+    let record: Record = serde_json::from_str(&entry.body).map_err(|error| format!("unreadable record: {error}"))?;
+    if record.format != record::FORMAT {
+        return Err(format!("record format {}, this program reads {}", record.format, record::FORMAT));
+    }
+    if record.key != entry.key {
+        return Err(format!("the record says it belongs to {}", record.key.short()));
+    }
+    Ok(record)
+}

@@ -1,0 +1,206 @@
+//! Schedules runs: for each, key → lookup → reuse or compute → commit, one at a time, kept after every stage.
+
+pub mod provenance;
+pub mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::results::{self, State};
+use crate::content::Key;
+use crate::data::{self, DataError, Dataset};
+use crate::device::Pool;
+use crate::executor::ExecutorError;
+use crate::experiment::Experiment;
+use crate::experiment::run::Run;
+use crate::record::{Failure, FailureKind};
+use crate::runner::provenance::Origin;
+use crate::store::{Store, StoreError};
+use crate::train::Progress;
+
+/// How a sweep is carried out; nothing here can change a result.
+pub struct Runner<'a> {
+    pub store: &'a Store,
+    pub pool: &'a Pool,
+    pub origin: Origin,
+    pub policy: Policy,
+    /// Set from outside to leave at the next step.
+    pub interrupt: &'a AtomicBool,
+    /// The data set in memory, kept while the next run asks for the same.
+    loaded: Option<(String, Rc<Dataset>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Compute again what failed in a way that repeats itself.
+    pub retry_failed: bool,
+    /// Leave at the first failure.
+    pub fail_fast: bool,
+}
+
+/// What happens, as it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    Cached,
+    TrainingStarted { resumed: bool },
+    Training(Progress),
+    EvaluationStarted { name: &'a str },
+    Finished,
+    Failed(&'a Failure),
+    /// Another process computes it.
+    Taken { owner: &'a str },
+    /// Something worth a line that stops nothing.
+    Note(&'a str),
+}
+
+/// Where in the grid an event happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub cell: usize,
+    pub seed: u64,
+}
+
+/// Who is told.
+pub trait Audience {
+    fn tell(&mut self, place: Place, event: &Event);
+}
+
+/// How a sweep ended. Counts are of runs: a cell has one a seed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    pub computed: usize,
+    pub cached: usize,
+    pub failed: Vec<(Place, Failure)>,
+    pub taken: usize,
+    pub interrupted: bool,
+}
+
+/// What stops a whole sweep.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error("the data set changed while it was in use: its digest was {expected}, now it is {found}; run again")]
+    DataChanged { expected: Key, found: Key },
+}
+
+/// How one run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Cached,
+    Computed,
+    Failed(Failure),
+    Taken(String),
+    Interrupted,
+}
+
+impl<'a> Runner<'a> {
+    pub fn new(store: &'a Store, pool: &'a Pool, origin: Origin, policy: Policy, interrupt: &'a AtomicBool) -> Runner<'a> {
+        Runner { store, pool, origin, policy, interrupt, loaded: None }
+    }
+
+    /// Every run of the experiment that the store does not hold.
+    pub fn sweep(&mut self, experiment: &Experiment, audience: &mut dyn Audience) -> Result<Summary, RunnerError> {
+        let mut summary = Summary::default();
+        // Cells that become equal, under `--smoke` for one, are computed once and failed once.
+        let mut failed_before: BTreeMap<Key, Failure> = BTreeMap::new();
+        for (index, cell) in experiment.cells.iter().enumerate() {
+            for run in &cell.runs {
+                let place = Place { cell: index, seed: run.seed };
+                let outcome = match failed_before.get(&run.pretrain_key()) {
+                    Some(failure) => Outcome::Failed(failure.clone()),
+                    None => self.run(run, &mut |event| audience.tell(place, event))?,
+                };
+                match outcome {
+                    Outcome::Cached => summary.cached += 1,
+                    Outcome::Computed => summary.computed += 1,
+                    Outcome::Taken(owner) => {
+                        audience.tell(place, &Event::Taken { owner: &owner });
+                        summary.taken += 1;
+                    }
+                    Outcome::Failed(failure) => {
+                        audience.tell(place, &Event::Failed(&failure));
+                        failed_before.insert(run.pretrain_key(), failure.clone());
+                        summary.failed.push((place, failure));
+                    }
+                    Outcome::Interrupted => summary.interrupted = true,
+                }
+                if summary.interrupted || (self.policy.fail_fast && !summary.failed.is_empty()) {
+                    return Ok(summary);
+                }
+            }
+        }
+        Ok(summary)
+    }
+
+    /// One run: reused, computed where stages are missing, or failed.
+    pub fn run(&mut self, run: &Run, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
+        let known = results::inspect(self.store, run)?;
+        if known.is_complete() {
+            tell(&Event::Cached);
+            return Ok(Outcome::Cached);
+        }
+        if let Some(failure) = self.known_failure(&known) {
+            return Ok(Outcome::Failed(failure));
+        }
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Ok(Outcome::Interrupted);
+        }
+        let dataset = self.dataset(run)?;
+        let outcome = stage::compute(self, run, &dataset, tell)?;
+        if outcome == Outcome::Computed {
+            tell(&Event::Finished);
+        }
+        Ok(outcome)
+    }
+
+    /// A failure on record that would only repeat itself.
+    fn known_failure(&self, known: &results::RunState) -> Option<Failure> {
+        if self.policy.retry_failed {
+            return None;
+        }
+        let of_training = match &known.pretrain {
+            State::Failed(failure, _) => Some(failure),
+            State::Hit(_) | State::Miss { .. } => None,
+        };
+        let of_evaluations = known.evaluations.iter().filter_map(|state| match state {
+            State::Failed(failure, _) => Some(failure),
+            State::Hit(_) | State::Miss { .. } => None,
+        });
+        of_training.into_iter().chain(of_evaluations).find(|failure| failure.kind.is_deterministic()).cloned()
+    }
+
+    /// The run's data set, loaded at most once in a row; what is loaded must be what was keyed.
+    fn dataset(&mut self, run: &Run) -> Result<Rc<Dataset>, RunnerError> {
+        let name = format!("{:?} {:?}", run.dataset, run.split);
+        if let Some((loaded, dataset)) = &self.loaded
+            && *loaded == name
+        {
+            return Ok(Rc::clone(dataset));
+        }
+        self.loaded = None;
+        let dataset = Rc::new(data::load(&run.dataset, run.split)?);
+        if dataset.digest != run.facts.digest {
+            return Err(RunnerError::DataChanged { expected: run.facts.digest, found: dataset.digest });
+        }
+        self.loaded = Some((name, Rc::clone(&dataset)));
+        Ok(dataset)
+    }
+}
+
+/// The failure record's words for an executor that cannot.
+pub fn executor_failure(error: &ExecutorError) -> Failure {
+    let kind = match error {
+        ExecutorError::OutOfMemory { .. } => FailureKind::OutOfMemory,
+        ExecutorError::MissingInstructions { .. } | ExecutorError::Device(_) => FailureKind::Other,
+    };
+    Failure { kind, message: error.to_string(), step: None }
+}
+
+/// The distinct trainings of an experiment: equal cells share one.
+pub fn distinct_trainings(experiment: &Experiment) -> BTreeSet<Key> {
+    experiment.cells.iter().flat_map(|cell| &cell.runs).map(Run::pretrain_key).collect()
+}

@@ -1,0 +1,52 @@
+//! Which numbers are measured at which step, and the update between them.
+
+use std::time::Instant;
+
+use crate::executor::Executor;
+use crate::history::Detail;
+use crate::ops::nt_xent::metrics::{alignment, contrastive_top1, uniformity};
+
+/// Updates the parameters; with `detail` (the number of images a step) also measures norms and embeddings around the update.
+/// Returns the seconds of the update alone.
+pub fn update(executor: &mut dyn Executor, learning_rate: f64, detail: Option<usize>) -> (Option<Detail>, f64) {
+    let Some(batch) = detail else {
+        let began = Instant::now();
+        executor.update(learning_rate);
+        return (None, began.elapsed().as_secs_f64());
+    };
+    let gradient_norm = norm(executor.gradients().iter().copied());
+    let before = executor.save().parameters;
+    let began = Instant::now();
+    executor.update(learning_rate);
+    let seconds = began.elapsed().as_secs_f64();
+    let after = executor.save().parameters;
+    let projections = executor.projections();
+    let width = projections.len() / (2 * batch);
+    let measured = Detail {
+        gradient_norm,
+        parameter_norm: norm(after.iter().copied()),
+        update_norm: norm(after.iter().zip(&before).map(|(new, old)| new - old)),
+        alignment: alignment(&projections, width),
+        uniformity: uniformity(&projections, width),
+        contrastive_top1: contrastive_top1(&projections, width),
+    };
+    (Some(measured), seconds)
+}
+
+/// The first measurement that is not finite, by name.
+pub fn not_finite(detail: &Detail) -> Option<&'static str> {
+    let named = [
+        (detail.gradient_norm, "the gradient's norm"),
+        (detail.parameter_norm, "the parameters' norm"),
+        (detail.update_norm, "the update's norm"),
+        (detail.alignment, "the alignment of the embeddings"),
+        (detail.uniformity, "the uniformity of the embeddings"),
+        (detail.contrastive_top1, "the contrastive accuracy"),
+    ];
+    named.into_iter().find(|(value, _)| !value.is_finite()).map(|(_, name)| name)
+}
+
+/// L2 norm, summed in f64 in storage order.
+fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+}
