@@ -4,6 +4,7 @@ mod draws;
 mod oracle;
 mod promises;
 mod speed;
+mod tensors;
 
 use crate::data::{ImageRef, Images};
 use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
