@@ -1,0 +1,120 @@
+//! Brightness, contrast, saturation and hue, in random order (torchvision's `ColorJitter` on float tensors).
+
+use crate::experiment::recipe::HueKind;
+use crate::random::Stream;
+use crate::views::grayscale::{luminance, mean_luminance};
+use crate::views::hue;
+use crate::views::map::Map;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Adjustment {
+    Brightness,
+    Contrast,
+    Saturation,
+    Hue,
+}
+
+/// How far each adjustment may go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColorJitter {
+    p: f32,
+    brightness: (f32, f32),
+    contrast: (f32, f32),
+    saturation: (f32, f32),
+    /// Largest shift either way, in turns.
+    hue: f32,
+    hue_kind: HueKind,
+}
+
+/// The amounts of [`ColorJitter`] as a recipe gives them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Amounts {
+    pub brightness: f64,
+    pub contrast: f64,
+    pub saturation: f64,
+    pub hue: f64,
+}
+
+/// One draw of [`ColorJitter`]. A factor of 1 and a shift of 0 change nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Jitter {
+    pub order: [Adjustment; 4],
+    pub brightness: f32,
+    pub contrast: f32,
+    pub saturation: f32,
+    /// In turns, within ±½.
+    pub hue: f32,
+}
+
+impl ColorJitter {
+    pub fn new(p: f64, amounts: Amounts, hue_kind: HueKind) -> ColorJitter {
+        let factors = |amount: f64| ((1.0 - amount).max(0.0) as f32, (1.0 + amount) as f32);
+        ColorJitter {
+            p: p as f32,
+            brightness: factors(amounts.brightness),
+            contrast: factors(amounts.contrast),
+            saturation: factors(amounts.saturation),
+            hue: amounts.hue as f32,
+            hue_kind,
+        }
+    }
+
+    /// `None` when the view is left alone. Draws: chance, order (three, Fisher and Yates from the end), then the factors of
+    /// brightness, contrast, saturation and the hue shift, drawn even where they can only be 1 or 0.
+    pub fn draw(&self, stream: &mut Stream) -> Option<Jitter> {
+        if !stream.chance(self.p) {
+            return None;
+        }
+        let mut order = [Adjustment::Brightness, Adjustment::Contrast, Adjustment::Saturation, Adjustment::Hue];
+        for last in (1..4).rev() {
+            order.swap(last, stream.below(last as u32 + 1) as usize);
+        }
+        let brightness = stream.uniform(self.brightness.0, self.brightness.1);
+        let contrast = stream.uniform(self.contrast.0, self.contrast.1);
+        let saturation = stream.uniform(self.saturation.0, self.saturation.1);
+        let turns = stream.uniform(-self.hue, self.hue);
+        Some(Jitter { order, brightness, contrast, saturation, hue: turns - turns.round_ties_even() })
+    }
+
+    pub fn apply(&self, jitter: &Jitter, map: &mut Map) {
+        for adjustment in jitter.order {
+            match adjustment {
+                Adjustment::Brightness => brightness(map, jitter.brightness),
+                Adjustment::Contrast => contrast(map, jitter.contrast),
+                Adjustment::Saturation => saturation(map, jitter.saturation),
+                Adjustment::Hue => hue::shift(map, jitter.hue, self.hue_kind),
+            }
+        }
+    }
+}
+
+/// f v + (1 − f) reference, clipped to [0, 1].
+#[inline]
+fn blend(value: f32, factor: f32, reference: f32) -> f32 {
+    (factor * value + (1.0 - factor) * reference).clamp(0.0, 1.0)
+}
+
+/// Blends with black.
+pub fn brightness(map: &mut Map, factor: f32) {
+    if factor != 1.0 {
+        map.values.iter_mut().for_each(|value| *value = (factor * *value).clamp(0.0, 1.0));
+    }
+}
+
+/// Blends with the mean luminance of the image.
+pub fn contrast(map: &mut Map, factor: f32) {
+    if factor != 1.0 {
+        let mean = mean_luminance(map);
+        map.values.iter_mut().for_each(|value| *value = blend(*value, factor, mean));
+    }
+}
+
+/// Blends with the luminance of the pixel.
+pub fn saturation(map: &mut Map, factor: f32) {
+    if factor != 1.0 {
+        map.for_each_pixel(|pixel| {
+            let grey = luminance(pixel);
+            pixel.map(|value| blend(value, factor, grey))
+        });
+    }
+}
