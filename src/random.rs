@@ -71,7 +71,7 @@ pub struct Stream {
 impl Stream {
     /// Counter words: example, epoch, purpose | view | op, index of the block of four draws.
     pub fn new(seed: u64, address: Address) -> Stream {
-        let place = u32::from(address.purpose as u8) << 24
+        let place = (u32::from(address.purpose as u8) << 24)
             | u32::from(address.view) << 16
             | u32::from(address.op);
         Stream {
@@ -109,7 +109,7 @@ impl Stream {
 
     /// Uniform in 0..n by the high half of a 32×32-bit product; the bias is below n / 2³².
     pub fn below(&mut self, n: u32) -> u32 {
-        (u64::from(self.next_u32()) * u64::from(n) >> 32) as u32
+        ((u64::from(self.next_u32()) * u64::from(n)) >> 32) as u32
     }
 
     /// Standard normal by Box and Muller, in f64 with `libm` so that every machine agrees.
