@@ -1,159 +1,31 @@
 //! The disk fails at every call, once or for good, or the power does: a record is there whole or not at all.
 
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::*;
-use crate::store::fs::Stat;
+use crate::store::tests::faulty::{Cache, Call, Fate, FaultyFs, Unsynced};
 
 /// Which calls fail, counted from 0.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Once(u64),
     From(u64),
+    /// Does nothing but to a write.
+    Short(u64),
 }
 
-/// Something the disk has not promised to remember.
-enum Unsynced {
-    NewDirectory(PathBuf),
-    NewName(PathBuf),
-    Renamed { from: PathBuf, to: PathBuf, replaced: Option<Vec<u8>> },
-    Removed(PathBuf, Vec<u8>),
-}
-
-impl Unsynced {
-    /// The name whose directory must be synced.
-    fn name(&self) -> &Path {
-        match self {
-            Unsynced::NewDirectory(path) | Unsynced::NewName(path) | Unsynced::Removed(path, _) => path,
-            Unsynced::Renamed { to, .. } => to,
-        }
-    }
-
-    fn undo(&self) {
-        match self {
-            Unsynced::NewDirectory(path) => fs::remove_dir_all(path).unwrap(),
-            Unsynced::NewName(path) => fs::remove_file(path).unwrap(),
-            Unsynced::Removed(path, bytes) => fs::write(path, bytes).unwrap(),
-            Unsynced::Renamed { from, to, replaced } => {
-                fs::rename(to, from).unwrap();
-                replaced.iter().for_each(|bytes| fs::write(to, bytes).unwrap());
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Cache {
-    names: Vec<Unsynced>,
-    /// Files by inode whose bytes are not synced.
-    contents: BTreeSet<u64>,
-}
-
-/// A real disk with a fault, and with a memory of what is not synced.
-struct FaultyFs {
-    fault: Fault,
-    calls: Arc<AtomicU64>,
-    cache: Arc<Mutex<Cache>>,
-}
-
-impl FaultyFs {
-    fn call(&self) -> io::Result<()> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let fails = match self.fault {
-            Fault::Once(at) => call == at,
-            Fault::From(at) => call >= at,
-        };
-        if fails { Err(io::Error::other("injected")) } else { Ok(()) }
-    }
-
-    fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap()
-    }
-}
-
-impl Fs for FaultyFs {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.call().and_then(|()| RealFs.read(path))
-    }
-
-    fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.call().and_then(|()| RealFs.stat(path))
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        self.call().and_then(|()| RealFs.list(directory))
-    }
-
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.call()?;
-        let new: Vec<PathBuf> = path.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
-        RealFs.create_directory(path)?;
-        self.cache().names.extend(new.into_iter().rev().map(Unsynced::NewDirectory));
-        Ok(())
-    }
-
-    fn create_new(&self, path: &Path) -> io::Result<File> {
-        self.call()?;
-        let file = RealFs.create_new(path)?;
-        self.cache().names.push(Unsynced::NewName(path.to_owned()));
-        self.cache().contents.insert(file.metadata()?.ino());
-        Ok(file)
-    }
-
-    /// A write that fails has written half.
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        let outcome = self.call();
-        let written = if outcome.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
-        RealFs.write(file, written)?;
-        outcome
-    }
-
-    fn sync(&self, file: &File) -> io::Result<()> {
-        self.call()?;
-        self.cache().contents.remove(&file.metadata()?.ino());
-        Ok(())
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.call()?;
-        self.cache().names.retain(|unsynced| unsynced.name().parent() != Some(path));
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call()?;
-        let replaced = fs::read(to).ok();
-        RealFs.rename(from, to)?;
-        self.cache().names.push(Unsynced::Renamed { from: from.to_owned(), to: to.to_owned(), replaced });
-        Ok(())
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call()?;
-        RealFs.link(from, to)?;
-        self.cache().names.push(Unsynced::NewName(to.to_owned()));
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call()?;
-        let bytes = fs::read(path)?;
-        RealFs.remove(path)?;
-        self.cache().names.push(Unsynced::Removed(path.to_owned(), bytes));
-        Ok(())
-    }
-
-    fn touch(&self, path: &Path) -> io::Result<()> {
-        self.call().and_then(|()| RealFs.touch(path))
-    }
-
-    fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
-        self.call().and_then(|()| RealFs.try_lock(path))
+impl Fault {
+    fn disk(self) -> FaultyFs {
+        let failed = || Fate::Failed(io::Error::other("injected"));
+        FaultyFs::new(move |call| match self {
+            Fault::Once(at) if call.number == at => failed(),
+            Fault::From(at) if call.number >= at => failed(),
+            Fault::Short(at) if call.number == at => Fate::Short,
+            Fault::Once(_) | Fault::From(_) | Fault::Short(_) => Fate::Done,
+        })
     }
 }
 
@@ -170,8 +42,8 @@ impl Trial {
         let directory = TempDir::new().unwrap();
         let root = directory.path().join("store");
         prepare_at(&root, prepare);
-        let (calls, cache) = (Arc::default(), Arc::default());
-        let fs = FaultyFs { fault, calls: Arc::clone(&calls), cache: Arc::clone(&cache) };
+        let fs = fault.disk();
+        let (calls, cache) = (Arc::clone(&fs.calls), Arc::clone(&fs.cache));
         let outcome = publish(&root, fs);
         Trial { directory, calls, cache, outcome }
     }
@@ -182,7 +54,8 @@ impl Trial {
 
     /// Opens what is left with a sound disk, asserts that it holds all or nothing, and that it can be made whole.
     fn check(&self, context: &str) {
-        let store = Store::open(&self.root()).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let opened = Store::open_on(&self.root(), FaultyFs::sound());
+        let store = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
         let key = key("a");
         match store.verify(&key).unwrap() {
             Peek::Hit(entry) => assert_eq!((entry.body.as_str(), entry.blobs.len()), (BODY, 2), "{context}"),
@@ -221,7 +94,7 @@ impl Trial {
 }
 
 fn prepare_at(root: &Path, prepare: &impl Fn(&Store)) {
-    let store = Store::open(root).unwrap();
+    let store = Store::open_on(root, FaultyFs::sound()).unwrap();
     prepare(&store);
     if store.keys().unwrap().is_empty() {
         fs::remove_dir_all(root).unwrap();
@@ -308,7 +181,8 @@ fn the_power_fails() {
 #[test]
 fn a_power_cut_loses_what_is_not_synced() {
     let trial = Trial::run(Fault::From(u64::MAX), &nothing);
-    let fs = FaultyFs { fault: Fault::From(u64::MAX), calls: Arc::default(), cache: Arc::clone(&trial.cache) };
+    let mut fs = FaultyFs::sound();
+    fs.cache = Arc::clone(&trial.cache);
     let path = trial.root().join("unsynced");
     let mut file = fs.create_new(&path).unwrap();
     fs.write(&mut file, b"bytes").unwrap();
@@ -317,62 +191,91 @@ fn a_power_cut_loses_what_is_not_synced() {
     assert!(matches!(Store::open(&trial.root()).unwrap().verify(&key("a")).unwrap(), Peek::Hit(_)));
 }
 
+/// A disk that lies about a write is found out by the length.
+#[test]
+fn one_write_is_short() {
+    let short = Mutex::new(0);
+    check_every_call(Fault::Short, nothing, |trial, at| {
+        trial.check(&format!("call {at}"));
+        *short.lock().unwrap() += u64::from(matches!(trial.outcome, Err(StoreError::ShortWrite { .. })));
+    });
+    assert!(short.into_inner().unwrap() > 8);
+}
+
+fn open(store: &Store, rule: impl Fn(Call) -> Fate + Send + Sync + 'static) -> Store {
+    Store::open_on(store.root(), Box::new(FaultyFs::new(rule))).unwrap()
+}
+
 /// No write is asked of a store that is only read.
 #[test]
 fn a_store_is_read_without_a_write() {
-    struct ReadOnlyFs;
-    fn refused<T>() -> io::Result<T> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    impl Fs for ReadOnlyFs {
-        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-            RealFs.read(path)
-        }
-        fn stat(&self, path: &Path) -> io::Result<Stat> {
-            RealFs.stat(path)
-        }
-        fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-            RealFs.list(directory)
-        }
-        fn create_directory(&self, _: &Path) -> io::Result<()> {
-            refused()
-        }
-        fn create_new(&self, _: &Path) -> io::Result<File> {
-            refused()
-        }
-        fn write(&self, _: &mut File, _: &[u8]) -> io::Result<()> {
-            refused()
-        }
-        fn sync(&self, _: &File) -> io::Result<()> {
-            refused()
-        }
-        fn sync_directory(&self, _: &Path) -> io::Result<()> {
-            refused()
-        }
-        fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-            refused()
-        }
-        fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
-            refused()
-        }
-        fn remove(&self, _: &Path) -> io::Result<()> {
-            refused()
-        }
-        fn touch(&self, _: &Path) -> io::Result<()> {
-            refused()
-        }
-        fn try_lock(&self, _: &Path) -> io::Result<Option<File>> {
-            refused()
-        }
-    }
     let (_directory, store) = store();
     let key = key("a");
     let kept = keep(&store, &key);
-    let reader = Store::open_on(store.root(), Box::new(ReadOnlyFs)).unwrap();
+    let reader = open(&store, |call| match call.operation {
+        "read" | "stat" | "list" => Fate::Done,
+        _ => Fate::Failed(io::ErrorKind::ReadOnlyFilesystem.into()),
+    });
     assert_eq!(hit(&reader, &key), kept);
     assert_eq!(reader.verify(&key).unwrap(), Peek::Hit(kept));
     assert_eq!(reader.find(&key.short()).unwrap(), [key]);
     assert_eq!(reader.failure(&key).unwrap(), None);
     let error = reader.lookup(&super::key("b")).unwrap_err();
     assert!(error.to_string().ends_with("; make the store writable to you"), "{error}");
+}
+
+/// A refusal that says nothing about the file, too many open files for one, must not cost a good result.
+#[test]
+fn a_record_that_cannot_be_judged_is_an_error() {
+    let (_directory, store) = store();
+    let key = key("a");
+    keep(&store, &key);
+    for refused in ["records", "blobs"] {
+        let reader = open(&store, move |call| {
+            let is_refused = call.path.components().any(|part| part.as_os_str() == refused);
+            if is_refused { Fate::Failed(io::Error::from_raw_os_error(24)) } else { Fate::Done }
+        });
+        assert!(matches!(reader.lookup(&key), Err(StoreError::Io { .. })), "{refused}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let (_directory, store) = store();
+    let full = open(&store, |call| match call.operation {
+        "sync" => Fate::Failed(io::ErrorKind::StorageFull.into()),
+        _ => Fate::Done,
+    });
+    let error = miss(&full, &key("a")).claim.commit(BODY, PREIMAGE).unwrap_err();
+    assert!(error.to_string().ends_with("; free some space and run again"), "{error}");
+}
+
+/// Another process commits at the worst moment: before this one's claim, or before this one's record.
+#[test]
+fn a_commit_that_comes_between_wins() {
+    let check = |moment: &'static str| {
+        let (_directory, store) = store();
+        let key = key("a");
+        let other = store.clone();
+        let raced = open(&store, move |call| {
+            if call.operation == "link" && call.path.to_string_lossy().contains(moment) {
+                let _ = fs::remove_file(other.disk.claim_path(&key));
+                keep(&other, &key);
+            }
+            Fate::Done
+        });
+        match raced.lookup(&key).unwrap() {
+            Lookup::Hit(entry) => assert_eq!(entry.body, BODY),
+            Lookup::Miss(miss) => {
+                let committed = miss.claim.commit("second", PREIMAGE).unwrap();
+                assert_eq!(committed.entry.body, BODY);
+                assert!(committed.divergence.unwrap().path.exists());
+            }
+            Lookup::Taken(owner) => panic!("{owner}"),
+        }
+        assert_eq!(hit(&store, &key).body, BODY);
+        assert!(!store.disk.claim_path(&key).exists());
+    };
+    check("claims");
+    check(".record");
 }

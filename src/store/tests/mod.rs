@@ -3,6 +3,7 @@
 mod claims;
 mod damage;
 mod faults;
+mod faulty;
 
 use std::fs;
 use std::path::Path;
