@@ -1,12 +1,13 @@
 //! One computes, the others are told who; nobody waits for the dead.
 
 use std::fs::File;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::store::claim::SILENT_AFTER;
 use crate::store::process::Process;
+use crate::store::tests::faulty::{Fate, FaultyFs};
 
 /// A claim's text as another process would have written it.
 fn claim_of(process: &Process) -> String {
@@ -89,6 +90,27 @@ fn of_many_takers_of_a_stale_claim_one_wins() {
     check_one_winner(|store, key| {
         plant(store, key, &text);
     });
+}
+
+/// A second taker that judged the claim stale comes too late, and leaves the first one's in place.
+#[test]
+fn a_late_taker_steps_back() {
+    let (_directory, store) = store();
+    let key = key("a");
+    plant(&store, &key, &claim_of(&dead()));
+    let (first, first_miss) = (store.clone(), Arc::new(Mutex::new(None)));
+    let kept = Arc::clone(&first_miss);
+    let late = FaultyFs::new(move |call| {
+        if call.operation == "try_lock" {
+            kept.lock().unwrap().get_or_insert_with(|| miss(&first, &key));
+        }
+        Fate::Done
+    });
+    let late = Store::open_on(store.root(), Box::new(late)).unwrap();
+    assert!(matches!(late.lookup(&key).unwrap(), Lookup::Taken(_)));
+    let first_miss = first_miss.lock().unwrap().take().unwrap();
+    assert!(first_miss.taken_over.is_some());
+    first_miss.claim.heartbeat().unwrap();
 }
 
 #[test]

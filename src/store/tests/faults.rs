@@ -39,7 +39,7 @@ struct Trial {
 
 impl Trial {
     fn run(fault: Fault, prepare: &impl Fn(&Store)) -> Trial {
-        let directory = TempDir::new().unwrap();
+        let directory = directory();
         let root = directory.path().join("store");
         prepare_at(&root, prepare);
         let fs = fault.disk();
@@ -250,32 +250,32 @@ fn a_full_disk_is_named() {
     assert!(error.to_string().ends_with("; free some space and run again"), "{error}");
 }
 
-/// Another process commits at the worst moment: before this one's claim, or before this one's record.
-#[test]
-fn a_commit_that_comes_between_wins() {
-    let check = |moment: &'static str| {
-        let (_directory, store) = store();
-        let key = key("a");
-        let other = store.clone();
-        let raced = open(&store, move |call| {
-            if call.operation == "link" && call.path.to_string_lossy().contains(moment) {
-                let _ = fs::remove_file(other.disk.claim_path(&key));
-                keep(&other, &key);
-            }
-            Fate::Done
-        });
-        match raced.lookup(&key).unwrap() {
-            Lookup::Hit(entry) => assert_eq!(entry.body, BODY),
-            Lookup::Miss(miss) => {
-                let committed = miss.claim.commit("second", PREIMAGE).unwrap();
-                assert_eq!(committed.entry.body, BODY);
-                assert!(committed.divergence.unwrap().path.exists());
-            }
-            Lookup::Taken(owner) => panic!("{owner}"),
+/// A store for which another process commits at the worst moment: when a name that holds `moment` is about to be taken.
+fn outrun(store: &Store, key: Key, moment: &'static str) -> Store {
+    let other = store.clone();
+    open(store, move |call| {
+        if call.operation == "link" && call.path.to_string_lossy().contains(moment) {
+            let _ = fs::remove_file(other.disk.claim_path(&key));
+            keep(&other, &key);
         }
-        assert_eq!(hit(&store, &key).body, BODY);
-        assert!(!store.disk.claim_path(&key).exists());
-    };
-    check("claims");
-    check(".record");
+        Fate::Done
+    })
+}
+
+#[test]
+fn a_commit_just_before_the_claim_is_a_hit() {
+    let (_directory, store) = store();
+    let key = key("a");
+    assert_eq!(hit(&outrun(&store, key, "claims"), &key).body, BODY);
+    assert!(!store.disk.claim_path(&key).exists());
+}
+
+#[test]
+fn a_commit_just_before_the_commit_wins() {
+    let (_directory, store) = store();
+    let key = key("a");
+    let committed = miss(&outrun(&store, key, ".record"), &key).claim.commit("second", PREIMAGE).unwrap();
+    assert_eq!(committed.entry.body, BODY);
+    assert!(committed.divergence.unwrap().path.exists());
+    assert_eq!(hit(&store, &key), committed.entry);
 }
