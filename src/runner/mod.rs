@@ -1,7 +1,9 @@
 //! Schedules runs: for each, key → lookup → reuse or compute → commit, one at a time, kept after every stage.
 
 pub mod provenance;
-pub mod stage;
+mod records;
+mod reporter;
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use crate::executor::ExecutorError;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind};
+use crate::results::{self, State};
 use crate::runner::provenance::Origin;
 use crate::store::{Store, StoreError};
 use crate::train::Progress;
@@ -85,6 +88,15 @@ pub enum RunnerError {
     Data(#[from] DataError),
     #[error("the data set changed while it was in use: its digest was {expected}, now it is {found}; run again")]
     DataChanged { expected: Key, found: Key },
+    #[error("failed to write down a result: {0}")]
+    Artefact(String),
+}
+
+impl RunnerError {
+    /// A picture, table or tensor file that could not be made.
+    fn artefact(error: impl std::fmt::Display) -> RunnerError {
+        RunnerError::Artefact(error.to_string())
+    }
 }
 
 /// How one run ended.

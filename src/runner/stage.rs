@@ -3,20 +3,23 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::results::{self, CHECKPOINT, State};
 use crate::content::Key;
 use crate::data::Dataset;
+use crate::device::Pool;
+use crate::evaluate::features::{extract, to_safetensors};
 use crate::evaluate::{self, Features, Outcome as Evaluated};
 use crate::executor::{self, Executor, Setting};
 use crate::experiment::evaluation_names;
 use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
-use crate::record::{self, Failure, FailureKind, Metric, Record, Stage};
+use crate::record::{Failure, FailureKind, Stage};
+use crate::results::{self, CHECKPOINT, State};
 use crate::runner::provenance::Begun;
-use crate::runner::{Event, Outcome, Runner, RunnerError, executor_failure};
-use crate::store::{Claim, Lookup, StoreError};
+use crate::runner::reporter::Reporter;
+use crate::runner::{Event, Outcome, Runner, RunnerError, executor_failure, records};
+use crate::store::{BlobRef, Claim, Lookup, Progress as Kept};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::{self, Progress, TrainError, Trained, Watcher};
+use crate::train::{self, TrainError, Trained};
 use crate::views::{self, Pipeline};
 
 /// Images on the contact sheet kept with a training.
@@ -60,36 +63,63 @@ pub fn compute(runner: &mut Runner, run: &Run, dataset: &Dataset, tell: &mut dyn
 
 /// The encoder of `run`: from its record, or trained now.
 fn trained(runner: &mut Runner, run: &Run, dataset: &Dataset, tell: &mut dyn FnMut(&Event)) -> Result<Step<Encoder>, RunnerError> {
-    let setting = setting(runner, run);
-    let mut executor = match executor::build(&run.model, &setting, run.backend) {
+    let mut executor = match executor::build(&run.model, &setting(runner, run), run.backend) {
         Ok(executor) => executor,
         Err(error) => return Ok(Step::Ended(Outcome::Failed(executor_failure(&error)))),
     };
-    if let State::Hit(found) = results::pretrain(runner.store, run)? {
-        let blob = &found.entry.blobs[CHECKPOINT];
-        match read_checkpoint(runner, &found.entry, executor.as_ref()) {
-            Ok(checkpoint) => {
-                executor.load(&checkpoint.state);
-                return Ok(Step::Done(Encoder { executor, checkpoint: blob.digest }));
-            }
-            Err(problem) => {
-                tell(&Event::Note(&format!("training again: {problem}")));
-                runner.store.discard(&found.entry)?;
+    loop {
+        if let State::Hit(found) = results::pretrain(runner.store, run)? {
+            let blob = found.entry.blobs[CHECKPOINT];
+            match read_checkpoint(runner, &blob, executor.as_ref()) {
+                Ok(checkpoint) => {
+                    executor.load(&checkpoint.state);
+                    return Ok(Step::Done(Encoder { executor, checkpoint: blob.digest }));
+                }
+                Err(problem) => {
+                    tell(&Event::Note(&format!("trains again: {problem}")));
+                    runner.store.set_aside(&blob)?;
+                    runner.store.retire(&found.entry.key)?;
+                }
             }
         }
+        match claimed(runner, &run.pretrain_key(), tell)? {
+            Claimed::Mine(claim) => return train_and_commit(runner, run, dataset, claim, executor, tell),
+            Claimed::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner))),
+            Claimed::Published => retire_unusable(runner, &run.pretrain_key(), results::pretrain(runner.store, run)?, tell)?,
+        }
     }
-    let claim = match runner.store.lookup(&run.pretrain_key())? {
-        Lookup::Miss(miss) => miss,
-        Lookup::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner.to_string()))),
-        // Another process published it between the two looks.
-        Lookup::Hit(_) => return trained(runner, run, dataset, tell),
-    };
-    claim.notes().iter().for_each(|note| tell(&Event::Note(note)));
-    train_and_commit(runner, run, dataset, claim.claim, executor, tell)
 }
 
-fn read_checkpoint(runner: &Runner, entry: &crate::store::Entry, executor: &dyn Executor) -> Result<Checkpoint, String> {
-    let bytes = runner.store.read_blob(&entry.blobs[CHECKPOINT]).map_err(|error| error.to_string())?;
+/// What a claim came to.
+enum Claimed {
+    Mine(Claim),
+    Taken(String),
+    /// There is a record: another process published it since the last look, or it is one this program cannot use.
+    Published,
+}
+
+fn claimed(runner: &Runner, key: &Key, tell: &mut dyn FnMut(&Event)) -> Result<Claimed, RunnerError> {
+    Ok(match runner.store.lookup(key)? {
+        Lookup::Hit(_) => Claimed::Published,
+        Lookup::Taken(owner) => Claimed::Taken(owner.to_string()),
+        Lookup::Miss(miss) => {
+            miss.damage.iter().chain(&miss.taken_over).for_each(|note| tell(&Event::Note(note)));
+            Claimed::Mine(miss.claim)
+        }
+    })
+}
+
+/// A sound record that says something this program cannot use is put out of the way; a usable one stays.
+fn retire_unusable<T>(runner: &Runner, key: &Key, state: State<T>, tell: &mut dyn FnMut(&Event)) -> Result<(), RunnerError> {
+    if let State::Miss { reason: Some(reason) } = state {
+        tell(&Event::Note(&format!("computes again: {reason}")));
+        runner.store.retire(key)?;
+    }
+    Ok(())
+}
+
+fn read_checkpoint(runner: &Runner, blob: &BlobRef, executor: &dyn Executor) -> Result<Checkpoint, String> {
+    let bytes = runner.store.read_blob(blob).map_err(|error| error.to_string())?;
     Checkpoint::from_bytes(&bytes, executor.plan()).map_err(|error| error.to_string())
 }
 
@@ -97,22 +127,28 @@ fn train_and_commit(
     runner: &mut Runner,
     run: &Run,
     dataset: &Dataset,
-    mut claim: Claim,
+    claim: Claim,
     mut executor: Box<dyn Executor>,
     tell: &mut dyn FnMut(&Event),
 ) -> Result<Step<Encoder>, RunnerError> {
     let begun = Begun::now();
-    let progress = claim.progress()?;
-    tell(&Event::TrainingStarted { resumed: progress.is_some() });
+    let kept = match claim.progress()? {
+        Kept::Saved(bytes) => Some(bytes),
+        Kept::Absent => None,
+        Kept::Damaged(problem) => {
+            tell(&Event::Note(&format!("starts anew: {problem}")));
+            None
+        }
+    };
+    tell(&Event::TrainingStarted { resumed: kept.is_some() });
     let images = &dataset.train.images;
     let mut attempt = |resume: Option<&[u8]>| {
-        let mut watcher = Reporter { claim: &claim, interrupt: runner.interrupt, tell };
-        let job = AssertUnwindSafe(|| train::pretrain(run, images, executor.as_mut(), runner.pool, resume, &mut watcher));
-        catch_unwind(job)
+        let mut reporter = Reporter::new(&claim, runner.interrupt, tell);
+        catch_unwind(AssertUnwindSafe(|| train::pretrain(run, images, executor.as_mut(), runner.pool, resume, &mut reporter)))
     };
-    let mut result = attempt(progress.as_deref());
+    let mut result = attempt(kept.as_deref());
     // A checkpoint of an older program, for one: what it would have saved is computed again.
-    if let (Some(_), Ok(Err(TrainError::Checkpoint(_)))) = (&progress, &result) {
+    if let (Some(_), Ok(Err(TrainError::Checkpoint(_)))) = (&kept, &result) {
         result = attempt(None);
     }
     let failure = match result {
@@ -137,32 +173,16 @@ fn commit_training(
     executor: &dyn Executor,
     begun: Begun,
 ) -> Result<Key, RunnerError> {
-    let storage = |error: String| StoreError::caller(error);
-    let checkpoint = trained.checkpoint.to_bytes(executor.plan()).map_err(|error| storage(error.to_string()))?;
-    let history = trained.history.to_parquet().map_err(|error| storage(error.to_string()))?;
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
-    let sheet = views::contact_sheet(&pipeline, &dataset.train.images, SHEET_IMAGES).map_err(|error| storage(error.to_string()))?;
+    let sheet = views::contact_sheet(&pipeline, &dataset.train.images, SHEET_IMAGES).map_err(RunnerError::artefact)?;
+    let checkpoint = trained.checkpoint.to_bytes(executor.plan()).map_err(RunnerError::artefact)?;
     let digest = claim.put_blob(CHECKPOINT, &checkpoint)?.digest;
-    claim.put_blob("history", &history)?;
+    claim.put_blob("history", &trained.history.to_parquet().map_err(RunnerError::artefact)?)?;
     claim.put_blob("views", &sheet)?;
-    let losses = |epoch: Option<u32>| {
-        let of_epoch: Vec<f64> =
-            trained.history.steps.iter().filter(|step| Some(step.epoch) == epoch).map(|step| step.loss).collect();
-        (!of_epoch.is_empty()).then(|| of_epoch.iter().sum::<f64>() / of_epoch.len() as f64)
-    };
-    let last = losses(trained.history.steps.last().map(|step| step.epoch));
-    let pretrain = record::Pretrain {
-        n_parameters: executor.plan().n_parameters() as u64,
-        steps: run.train.length_steps,
-        loss_first_epoch: losses(trained.history.steps.first().map(|step| step.epoch)),
-        loss_last_epoch: last,
-        loss_ratio: last.map(|loss| crate::ops::nt_xent::loss_ratio(loss, 2 * run.train.batch as usize)),
-        epochs: trained.epochs.clone(),
-        peak_memory_bytes: peak_memory_bytes(),
-    };
-    let body = body(runner, run.pretrain_key(), Stage::Pretrain(pretrain), begun);
-    claim.commit(&body, &run.pretrain_preimage())?;
-    Ok(digest)
+    let stage = Stage::Pretrain(records::pretrain(run, trained, executor.plan()));
+    let committed = claim.commit(&records::body(runner, run.pretrain_key(), stage, begun), &run.pretrain_preimage())?;
+    // Where another process was first, its checkpoint is the one the evaluations must see.
+    Ok(committed.entry.blobs.get(CHECKPOINT).map_or(digest, |blob| blob.digest))
 }
 
 /// One evaluation: features once for all of a run, then the protocol, then the record.
@@ -177,75 +197,56 @@ fn evaluated(
 ) -> Result<Step<()>, RunnerError> {
     let begun = Begun::now();
     let key = run.evaluation_key(evaluation);
-    let mut claim = match runner.store.lookup(&key)? {
-        Lookup::Miss(miss) => {
-            miss.notes().iter().for_each(|note| tell(&Event::Note(note)));
-            miss.claim
+    let mut claim = loop {
+        match claimed(runner, &key, tell)? {
+            Claimed::Mine(claim) => break claim,
+            Claimed::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner))),
+            Claimed::Published => match results::evaluation(runner.store, run, evaluation, Some(encoder.checkpoint))? {
+                State::Hit(_) => return Ok(Step::Done(())),
+                unusable => retire_unusable(runner, &key, unusable, tell)?,
+            },
         }
-        Lookup::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner.to_string()))),
-        Lookup::Hit(entry) => match stale(&entry, encoder.checkpoint) {
-            false => return Ok(Step::Done(())),
-            true => {
-                runner.store.discard(&entry)?;
-                return evaluated(runner, run, dataset, evaluation, encoder, features, tell);
-            }
-        },
     };
     let pool = runner.pool;
-    let job = AssertUnwindSafe(|| -> Result<Evaluated, Failure> {
-        if features.is_none() {
-            *features = Some(evaluate::features::extract(run, dataset, encoder.executor.as_mut(), pool).map_err(|error| executor_failure(&error))?);
+    let outcome = match catch_unwind(AssertUnwindSafe(|| outcome(run, dataset, evaluation, encoder, features, pool))) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => return fail(runner, claim, key, &run.evaluation_preimage(evaluation), failure, begun).map(Step::Ended),
+        Err(panic) => {
+            let failure = panic_failure(panic.as_ref());
+            return fail(runner, claim, key, &run.evaluation_preimage(evaluation), failure, begun).map(Step::Ended);
         }
-        let [bank, queries] = features.as_ref().expect("extracted above");
-        evaluate::evaluate(evaluation, bank, queries, run.facts.n_classes, pool).map_err(|error| Failure {
-            kind: FailureKind::NotFinite,
-            message: error.to_string(),
-            step: None,
-        })
-    });
-    let failure = match catch_unwind(job) {
-        Ok(Ok(outcome)) => {
-            let queries = &features.as_ref().expect("an evaluation came from features")[1];
-            let predictions: Vec<u8> = outcome.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
-            claim.put_blob("predictions", &predictions)?;
-            claim.put_blob("features", &queries.to_safetensors(KEPT_FEATURES))?;
-            let stage = Stage::Evaluation(evaluation_record(run, dataset, evaluation, &outcome, encoder.checkpoint, begun));
-            claim.commit(&body(runner, key, stage, begun), &run.evaluation_preimage(evaluation))?;
-            return Ok(Step::Done(()));
-        }
-        Ok(Err(failure)) => failure,
-        Err(panic) => panic_failure(panic.as_ref()),
     };
-    fail(runner, claim, key, &run.evaluation_preimage(evaluation), failure, begun).map(Step::Ended)
+    let predictions: Vec<u8> = outcome.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
+    claim.put_blob("predictions", &predictions)?;
+    if let Some([_, queries]) = features {
+        claim.put_blob("features", &to_safetensors(queries, KEPT_FEATURES).map_err(RunnerError::artefact)?)?;
+    }
+    let stage = Stage::Evaluation(records::evaluation(run, dataset, evaluation, &outcome, encoder.checkpoint, begun));
+    claim.commit(&records::body(runner, key, stage, begun), &run.evaluation_preimage(evaluation))?;
+    Ok(Step::Done(()))
 }
 
-/// A record of another checkpoint of the same training: two machines gave different bits under one key.
-fn stale(entry: &crate::store::Entry, checkpoint: Key) -> bool {
-    results::parse(entry).is_ok_and(|record| match record.stage {
-        Stage::Evaluation(found) => found.checkpoint != checkpoint,
-        Stage::Pretrain(_) | Stage::Failure(_) => true,
-    })
-}
-
-fn evaluation_record(
+/// The protocol's answer on features extracted at most once a run.
+fn outcome(
     run: &Run,
     dataset: &Dataset,
     evaluation: &Evaluation,
-    outcome: &Evaluated,
-    checkpoint: Key,
-    begun: Begun,
-) -> record::Evaluation {
-    let fraction = |name: &str, value| Metric { name: name.to_owned(), value, unit: "fraction".to_owned() };
-    record::Evaluation {
-        pretrain: run.pretrain_key(),
-        checkpoint,
-        kind: evaluation_names(std::slice::from_ref(evaluation)).concat(),
-        metrics: vec![fraction("top1", outcome.top1), fraction("top5", outcome.top5)],
-        per_class_top1: outcome.per_class_top1.clone(),
-        class_names: dataset.class_names.clone(),
-        n_test: dataset.test.labels.len() as u64,
-        seconds: begun.seconds(),
-    }
+    encoder: &mut Encoder,
+    features: &mut Option<[Features; 2]>,
+    pool: &Pool,
+) -> Result<Evaluated, Failure> {
+    let [bank, queries] = match features {
+        Some(features) => features,
+        None => {
+            let extracted = extract(run, dataset, encoder.executor.as_mut(), pool).map_err(|error| executor_failure(&error))?;
+            features.insert(extracted)
+        }
+    };
+    evaluate::evaluate(evaluation, bank, queries, run.facts.n_classes, pool).map_err(|error| Failure {
+        kind: FailureKind::NotFinite,
+        message: error.to_string(),
+        step: None,
+    })
 }
 
 fn setting(runner: &Runner, run: &Run) -> Setting {
@@ -258,14 +259,9 @@ fn setting(runner: &Runner, run: &Run) -> Setting {
     }
 }
 
-fn body(runner: &Runner, key: Key, stage: Stage, begun: Begun) -> String {
-    let record = Record { format: record::FORMAT, key, stage, provenance: runner.origin.provenance(begun) };
-    serde_json::to_string_pretty(&record).expect("a record is plain data with finite numbers")
-}
-
 /// Keeps a failure where the next sweep sees it.
 fn fail(runner: &Runner, claim: Claim, key: Key, preimage: &str, failure: Failure, begun: Begun) -> Result<Outcome, RunnerError> {
-    claim.fail(&body(runner, key, Stage::Failure(failure.clone()), begun), preimage)?;
+    claim.fail(&records::body(runner, key, Stage::Failure(failure.clone()), begun), preimage)?;
     Ok(Outcome::Failed(failure))
 }
 
@@ -282,32 +278,4 @@ fn train_failure(error: &TrainError) -> Failure {
 fn panic_failure(panic: &(dyn Any + Send)) -> Failure {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     Failure { kind: FailureKind::Panic, message: text.unwrap_or_else(|| "a panic without words".to_owned()), step: None }
-}
-
-/// The process's peak resident memory, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Passes a training's progress on and keeps its checkpoints under the claim.
-struct Reporter<'a, 'b> {
-    claim: &'a Claim,
-    interrupt: &'a std::sync::atomic::AtomicBool,
-    tell: &'a mut (dyn FnMut(&Event) + 'b),
-}
-
-impl Watcher for Reporter<'_, '_> {
-    fn step(&mut self, progress: &Progress) {
-        (self.tell)(&Event::Training(*progress));
-    }
-
-    fn keep(&mut self, checkpoint: &[u8]) -> Result<(), String> {
-        self.claim.save_progress(checkpoint).map_err(|error| error.to_string())
-    }
-
-    fn should_stop(&self) -> bool {
-        self.interrupt.load(std::sync::atomic::Ordering::Relaxed)
-    }
 }

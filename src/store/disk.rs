@@ -222,6 +222,14 @@ impl Disk {
         }
     }
 
+    pub fn retire(&self, key: &Key) -> Result<(), StoreError> {
+        let path = self.record_path(Kind::Result, key);
+        match self.fs.rename(&path, &path.with_extension("retired")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("retire", &path)(error)),
+            _ => self.sync_above(&path),
+        }
+    }
+
     /// Writes a record where none is sound. The first of two results stays; what it is comes back.
     pub fn put_record(&self, entry: &Entry) -> Result<Option<Entry>, StoreError> {
         let key = &entry.key;

@@ -186,6 +186,15 @@ impl Store {
         self.disk.set_aside(blob)
     }
 
+    /// Renames the record of a key to `<key>.retired`: its bytes are sound, but the caller cannot use what they say, so the
+    /// next lookup is a miss. The newest retired record is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn retire(&self, key: &Key) -> Result<(), StoreError> {
+        self.disk.retire(key)
+    }
+
     /// The keys that have a record, sound or not, in order.
     ///
     /// # Errors

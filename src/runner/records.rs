@@ -1,0 +1,66 @@
+//! From a finished stage to the record the store keeps of it.
+
+use crate::content::Key;
+use crate::data::Dataset;
+use crate::evaluate::Outcome as Evaluated;
+use crate::experiment::evaluation_names;
+use crate::experiment::recipe::Evaluation;
+use crate::experiment::run::Run;
+use crate::model::plan::Plan;
+use crate::ops::nt_xent::loss_ratio;
+use crate::record::{self, Metric, Record, Stage};
+use crate::runner::Runner;
+use crate::runner::provenance::Begun;
+use crate::train::Trained;
+
+/// The record's text.
+pub fn body(runner: &Runner, key: Key, stage: Stage, begun: Begun) -> String {
+    let record = Record { format: record::FORMAT, key, stage, provenance: runner.origin.provenance(begun) };
+    serde_json::to_string_pretty(&record).expect("a record is plain data")
+}
+
+pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
+    let steps = &trained.history.steps;
+    let mean_loss = |epoch: u32| {
+        let losses: Vec<f64> = steps.iter().filter(|step| step.epoch == epoch).map(|step| step.loss).collect();
+        losses.iter().sum::<f64>() / losses.len() as f64
+    };
+    let last = steps.last().map(|step| mean_loss(step.epoch));
+    record::Pretrain {
+        n_parameters: plan.n_parameters() as u64,
+        steps: run.train.length_steps,
+        loss_first_epoch: steps.first().map(|step| mean_loss(step.epoch)),
+        loss_last_epoch: last,
+        loss_ratio: last.map(|loss| loss_ratio(loss, 2 * run.train.batch as usize)),
+        epochs: trained.epochs.clone(),
+        peak_memory_bytes: peak_memory_bytes(),
+    }
+}
+
+pub fn evaluation(
+    run: &Run,
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+    outcome: &Evaluated,
+    checkpoint: Key,
+    begun: Begun,
+) -> record::Evaluation {
+    let fraction = |name: &str, value| Metric { name: name.to_owned(), value, unit: "fraction".to_owned() };
+    record::Evaluation {
+        pretrain: run.pretrain_key(),
+        checkpoint,
+        kind: evaluation_names(std::slice::from_ref(evaluation)).concat(),
+        metrics: vec![fraction("top1", outcome.top1), fraction("top5", outcome.top5)],
+        per_class_top1: outcome.per_class_top1.clone(),
+        class_names: dataset.class_names.clone(),
+        n_test: dataset.test.labels.len() as u64,
+        seconds: begun.seconds(),
+    }
+}
+
+/// The process's peak resident memory so far, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
