@@ -135,5 +135,4 @@ fn detail_of_row(columns: &[Vec<Option<f64>>], row: usize) -> Result<Option<Deta
 }
 
 #[cfg(test)]
-#[path = "history/tests.rs"]
 mod tests;
