@@ -1,0 +1,138 @@
+//! What training measures, step by step, and its Parquet form.
+//!
+//! | column | type | unit | |
+//! |---|---|---|---|
+//! | `step` | u64 | | counted from 0 |
+//! | `epoch` | u32 | | counted from 0 |
+//! | `loss` | f64 | nats | NT-Xent of the step's batch |
+//! | `learning_rate` | f64 | | what the step's update used |
+//! | `gradient_norm` `parameter_norm` `update_norm` | f64, null | | Euclidean, over all parameters |
+//! | `alignment` | f64, null | | mean squared distance of positive pairs |
+//! | `uniformity` | f64, null | nats | log of the mean Gaussian potential |
+//! | `contrastive_top1` | f64, null | fraction | positives that are nearest of all 2N − 1 |
+//!
+//! The last six stand in a row together or not at all. Nothing that differs from one computation of a run to the next is
+//! in here, so equal runs have equal bytes.
+
+use polars::prelude::Column;
+
+pub mod parquet;
+
+use crate::history::parquet::{ParquetError, required};
+
+/// The table's name and version; a change of columns is a new version.
+const SCHEMA: &str = "ablate.history/1";
+
+/// One entry a step, in the order of the steps.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct History {
+    pub steps: Vec<StepMetrics>,
+}
+
+/// One step of training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepMetrics {
+    /// Counted from 0.
+    pub step: u64,
+    /// Counted from 0.
+    pub epoch: u32,
+    /// NT-Xent of the step's batch, in nats.
+    pub loss: f64,
+    pub learning_rate: f64,
+    /// Measured every so many steps.
+    pub detail: Option<Detail>,
+}
+
+/// What costs more to measure than a step's loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detail {
+    /// Euclidean norms over all parameters; the update is the parameters' change in the step.
+    pub gradient_norm: f64,
+    pub parameter_norm: f64,
+    pub update_norm: f64,
+    /// Mean squared distance of the two normalised embeddings of an image (Wang and Isola 2020, α = 2).
+    pub alignment: f64,
+    /// Logarithm of the mean of exp(−2·d²) over pairs of embeddings (Wang and Isola 2020, t = 2), in nats.
+    pub uniformity: f64,
+    /// Share of views whose nearest of the other 2N − 1 is their partner.
+    pub contrastive_top1: f64,
+}
+
+/// The columns of a [`Detail`], in the file's order.
+const DETAIL_COLUMNS: [&str; 6] =
+    ["gradient_norm", "parameter_norm", "update_norm", "alignment", "uniformity", "contrastive_top1"];
+
+impl Detail {
+    fn to_values(self) -> [f64; 6] {
+        let Detail { gradient_norm, parameter_norm, update_norm, alignment, uniformity, contrastive_top1 } = self;
+        [gradient_norm, parameter_norm, update_norm, alignment, uniformity, contrastive_top1]
+    }
+
+    fn from_values(values: [f64; 6]) -> Detail {
+        let [gradient_norm, parameter_norm, update_norm, alignment, uniformity, contrastive_top1] = values;
+        Detail { gradient_norm, parameter_norm, update_norm, alignment, uniformity, contrastive_top1 }
+    }
+}
+
+/// Why bytes are no history.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error("the history of a training: {0}")]
+    Parquet(#[from] ParquetError),
+    #[error("the history of a training: row {row} has {found} of the {} detail columns; expected all or none", DETAIL_COLUMNS.len())]
+    TornDetail { row: usize, found: usize },
+}
+
+impl History {
+    /// Equal histories have equal bytes.
+    ///
+    /// # Errors
+    /// When the encoder fails, which no history is known to cause.
+    pub fn to_parquet(&self) -> Result<Vec<u8>, HistoryError> {
+        let steps = &self.steps;
+        let mut columns = vec![
+            Column::new("step".into(), steps.iter().map(|step| step.step).collect::<Vec<u64>>()),
+            Column::new("epoch".into(), steps.iter().map(|step| step.epoch).collect::<Vec<u32>>()),
+            Column::new("loss".into(), steps.iter().map(|step| step.loss).collect::<Vec<f64>>()),
+            Column::new("learning_rate".into(), steps.iter().map(|step| step.learning_rate).collect::<Vec<f64>>()),
+        ];
+        for (index, name) in DETAIL_COLUMNS.into_iter().enumerate() {
+            let values = steps.iter().map(|step| step.detail.map(|detail| detail.to_values()[index]));
+            columns.push(Column::new(name.into(), values.collect::<Vec<Option<f64>>>()));
+        }
+        Ok(parquet::write(SCHEMA, columns)?)
+    }
+
+    /// # Errors
+    /// On bytes that [`History::to_parquet`] did not write, whatever they are.
+    pub fn from_parquet(bytes: &[u8]) -> Result<History, HistoryError> {
+        let table = parquet::read(SCHEMA, bytes)?;
+        let step = required("step", table.u64s("step")?)?;
+        let epoch = required("epoch", table.u32s("epoch")?)?;
+        let loss = required("loss", table.f64s("loss")?)?;
+        let learning_rate = required("learning_rate", table.f64s("learning_rate")?)?;
+        let mut details = Vec::with_capacity(DETAIL_COLUMNS.len());
+        for name in DETAIL_COLUMNS {
+            details.push(table.f64s(name)?);
+        }
+        let mut steps = Vec::with_capacity(table.n_rows());
+        for row in 0..table.n_rows() {
+            let detail = detail_of_row(&details, row)?;
+            let (step, epoch, loss, learning_rate) = (step[row], epoch[row], loss[row], learning_rate[row]);
+            steps.push(StepMetrics { step, epoch, loss, learning_rate, detail });
+        }
+        Ok(History { steps })
+    }
+}
+
+fn detail_of_row(columns: &[Vec<Option<f64>>], row: usize) -> Result<Option<Detail>, HistoryError> {
+    let present: Vec<f64> = columns.iter().filter_map(|column| column[row]).collect();
+    match (<[f64; 6]>::try_from(present.as_slice()), present.len()) {
+        (Ok(values), _) => Ok(Some(Detail::from_values(values))),
+        (Err(_), 0) => Ok(None),
+        (Err(_), found) => Err(HistoryError::TornDetail { row, found }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::record::{EpochCost, Evaluation, FORMAT, Failure, FailureKind};
+use crate::report::sample::experiment;
+
+fn record(key: Key, stage: Stage, device: &str) -> Record {
+    let provenance = Provenance {
+        ablate_version: "0.1.0".to_owned(),
+        code: "c0de".to_owned(),
+        backend: "cpu".to_owned(),
+        device: device.to_owned(),
+        details: BTreeMap::new(),
+        threads: 2,
+        host: "node1".to_owned(),
+        started_unix_s: 7,
+        seconds: 30.0,
+        command: "ablate".to_owned(),
+    };
+    Record { format: FORMAT, key, stage, provenance }
+}
+
+fn pretrain() -> Stage {
+    let epoch = |epoch, images_per_s, gradient_s| EpochCost {
+        epoch,
+        steps: 10,
+        images_per_s,
+        views_s: 0.5,
+        gradient_s,
+        update_s: 0.25,
+        other_s: 0.25,
+    };
+    Stage::Pretrain(Pretrain {
+        n_parameters: 11,
+        steps: 20,
+        loss_first_epoch: Some(5.0),
+        loss_last_epoch: Some(4.0),
+        loss_ratio: None,
+        epochs: vec![epoch(0, 100.0, 0.0), epoch(1, 300.0, 2.0)],
+        peak_memory_bytes: None,
+    })
+}
+
+fn evaluation(pretrain: Key, kind: &str, metrics: &[(&str, f64)]) -> Stage {
+    let metric =
+        |(name, value): &(&str, f64)| Metric { name: (*name).to_owned(), value: *value, unit: "fraction".to_owned() };
+    Stage::Evaluation(Evaluation {
+        pretrain,
+        checkpoint: Key::of_bytes(b"checkpoint"),
+        kind: kind.to_owned(),
+        metrics: metrics.iter().map(metric).collect(),
+        per_class_top1: Vec::new(),
+        class_names: Vec::new(),
+        n_test: 80,
+        seconds: 1.0,
+    })
+}
+
+fn failure(step: Option<u64>) -> Stage {
+    Stage::Failure(Failure { kind: FailureKind::NotFinite, message: "the loss is not finite".to_owned(), step })
+}
+
+/// `cell seed evaluation.metric status value|message` of every row.
+fn lines(rows: &[Row]) -> Vec<String> {
+    let line = |row: &Row| {
+        let tail = row.value.map(|value| format!(" {value}")).or(row.message.as_ref().map(|text| format!(" {text}")));
+        format!("{} {} {} {}{}", row.cell, row.seed, row.full_metric(), row.status.name(), tail.unwrap_or_default())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[test]
+fn nothing_done() {
+    let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
+    let rows = collect(&experiment, |_| None);
+    assert_eq!(
+        lines(&rows),
+        ["0 0 knn.top1 missing", "0 1 knn.top1 missing", "1 0 knn.top1 missing", "1 1 knn.top1 missing"]
+    );
+    assert_eq!(rows[2].labels, ["128"]);
+    let run = &experiment.cells[1].runs[0];
+    assert_eq!(
+        (rows[2].pretrain_key, rows[2].evaluation_key),
+        (run.pretrain_key(), run.evaluation_key(&run.evaluate[0]))
+    );
+}
+
+#[test]
+fn done_failed_and_missing_side_by_side() {
+    let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
+    let run = |cell: usize, seed: usize| &experiment.cells[cell].runs[seed];
+    let mut records = BTreeMap::new();
+    let mut put = |key: Key, stage: Stage, device: &str| records.insert(key, record(key, stage, device));
+    // Cell 0, seed 0: all done. Cell 0, seed 1: trained, k-NN failed. Cell 1, seed 0: training failed.
+    // Cell 1, seed 1: only the k-NN's record is left.
+    let knn = |cell: usize, seed: usize| run(cell, seed).evaluation_key(&run(cell, seed).evaluate[0]);
+    put(run(0, 0).pretrain_key(), pretrain(), "A");
+    put(knn(0, 0), evaluation(run(0, 0).pretrain_key(), "knn", &[("top5", 0.9), ("top1", 0.5)]), "B");
+    let linear = run(0, 0).evaluation_key(&run(0, 0).evaluate[1]);
+    put(linear, evaluation(run(0, 0).pretrain_key(), "linear", &[("top1", 0.6)]), "B");
+    put(run(0, 1).pretrain_key(), pretrain(), "A");
+    put(knn(0, 1), failure(None), "B");
+    put(run(1, 0).pretrain_key(), failure(Some(3)), "A");
+    put(knn(1, 1), evaluation(run(1, 1).pretrain_key(), "knn", &[("top1", 0.25)]), "B");
+    let rows = collect(&experiment, |key| records.get(key).cloned());
+    assert_eq!(
+        lines(&rows),
+        [
+            "0 0 pretrain.loss_first_epoch done 5",
+            "0 0 pretrain.loss_last_epoch done 4",
+            "0 0 knn.top1 done 0.5",
+            "0 0 knn.top5 done 0.9",
+            "0 0 linear.top1 done 0.6",
+            "0 1 pretrain.loss_first_epoch done 5",
+            "0 1 pretrain.loss_last_epoch done 4",
+            "0 1 knn.top1 failed the loss is not finite",
+            "0 1 knn.top5 failed the loss is not finite",
+            "0 1 linear.top1 missing",
+            "1 0 pretrain.loss_first_epoch failed the loss is not finite (step 3)",
+            "1 0 pretrain.loss_last_epoch failed the loss is not finite (step 3)",
+            "1 0 knn.top1 failed the loss is not finite (step 3)",
+            "1 0 knn.top5 failed the loss is not finite (step 3)",
+            "1 0 linear.top1 failed the loss is not finite (step 3)",
+            "1 1 pretrain.loss_first_epoch missing",
+            "1 1 pretrain.loss_last_epoch missing",
+            "1 1 knn.top1 done 0.25",
+            "1 1 knn.top5 missing",
+            "1 1 linear.top1 missing",
+        ]
+    );
+    let done = &rows[2];
+    assert_eq!(
+        (done.unit.as_deref(), done.steps, done.n_parameters, done.train_s),
+        (Some("fraction"), Some(20), Some(11), Some(30.0))
+    );
+    // 100 images/s over 1 s and 300 images/s over 3 s.
+    assert_eq!(done.images_per_s, Some(250.0));
+    assert_eq!(done.device.as_deref(), Some("A"), "the training's device, not the evaluation's");
+    assert_eq!(rows[17].device.as_deref(), Some("B"), "without a training, the evaluation's");
+    assert_eq!((rows[17].steps, rows[17].images_per_s), (None, None));
+}

@@ -1,0 +1,35 @@
+//! What an experiment found: rows, statistics, ablation tables, Parquet. Rebuilt from records alone.
+//!
+//! `collect` turns an experiment and its records into rows, one a cell × seed × metric; `parquet` keeps them; `table` lays
+//! one metric of them out as the experiment's `table` says, and `render` writes that for people and programs.
+
+pub mod atomic_file;
+pub mod collect;
+mod notes;
+pub mod parquet;
+pub mod render;
+pub mod row;
+pub mod statistics;
+pub mod table;
+
+use std::path::PathBuf;
+
+use crate::history::parquet::ParquetError;
+
+/// Why a report could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("the table of results: {0}")]
+    Parquet(#[from] ParquetError),
+    #[error("cell {cell} of `{experiment}` has {found} labels; expected {expected}, one an axis")]
+    Labels { experiment: String, cell: u32, expected: usize, found: usize },
+    #[error("column `{column}` of the table of results holds `{found}`; expected {expected}")]
+    Value { column: &'static str, found: String, expected: &'static str },
+    #[error("no results of metric `{metric}`; expected one of {}", known.join(", "))]
+    UnknownMetric { metric: String, known: Vec<String> },
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+}
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,98 @@
+//! What stands under an ablation table: what is missing, what failed, and what makes its numbers incomparable.
+
+use std::collections::BTreeSet;
+
+use crate::experiment::Experiment;
+use crate::report::row::{Row, Status, backend_name, numerics_name};
+use crate::report::table::{AblationTable, SeedResult, TableCell};
+
+/// Seeds beyond so many are counted, not listed.
+const SEEDS_LISTED: usize = 8;
+/// Characters of a failure's message.
+const MESSAGE_CHARACTERS: usize = 160;
+
+pub fn notes(table: &AblationTable) -> Vec<String> {
+    let mut notes = vec![seeds_note(&table.seeds)];
+    let n_cells = table.cells().count();
+    let missing = table.cells().filter(|cell| cell.n_missing() == cell.results.len()).count();
+    if missing > 0 {
+        notes.push(format!("{missing} of {} missing", counted(n_cells, "cell")));
+    }
+    let incomplete =
+        table.cells().filter(|cell| cell.n_missing() < cell.results.len() && cell.n_done() < cell.results.len());
+    let incomplete = incomplete.count();
+    if incomplete > 0 {
+        notes.push(format!("{incomplete} of {} incomplete", counted(n_cells, "cell")));
+    }
+    notes.extend(failure_note(table));
+    notes
+}
+
+fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
+}
+
+fn seeds_note(seeds: &[u64]) -> String {
+    let listed = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    match seeds.len() {
+        0 => "no seeds".to_owned(),
+        1 => format!("1 seed ({listed}), so no spread"),
+        n if n <= SEEDS_LISTED => format!("mean ± sample standard deviation over {n} seeds ({listed})"),
+        n => format!("mean ± sample standard deviation over {n} seeds"),
+    }
+}
+
+fn failure_note(table: &AblationTable) -> Option<String> {
+    let failed: usize = table.cells().map(TableCell::n_failed).sum();
+    let of_cell = |cell: &TableCell| {
+        let first = cell.results.iter().zip(&table.seeds).find_map(|(result, seed)| match result {
+            SeedResult::Failed(message) => Some((message.clone(), *seed)),
+            SeedResult::Done(_) | SeedResult::Missing => None,
+        });
+        first.map(|(message, seed)| (cell.labels.join(", "), message, seed))
+    };
+    let (labels, message, seed) = table.cells().find_map(of_cell)?;
+    let runs = counted(failed, "run");
+    let first = if failed == 1 { "" } else { "; the first" };
+    let place = if labels.is_empty() { format!("seed {seed}") } else { format!("{labels}, seed {seed}") };
+    Some(format!("{runs} failed{first}: {place}: {}", one_line(&message)))
+}
+
+fn one_line(message: &str) -> String {
+    let words = message.split(|character: char| character.is_whitespace() || character.is_control());
+    let line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MESSAGE_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// Of the results only: what is missing mixes nothing.
+pub fn warnings(experiment: &Experiment, rows: &[&Row]) -> Vec<String> {
+    let done: Vec<&Row> = rows.iter().copied().filter(|row| row.status == Status::Done).collect();
+    let mut warnings = Vec::new();
+    if experiment.smoke {
+        warnings.push("a smoke run, shrunk until it takes seconds: not a result".to_owned());
+    }
+    let swept = |path: &str| experiment.axes.iter().any(|axis| axis.path == path);
+    let backends = done.iter().map(|row| backend_name(row.backend).to_owned());
+    warnings.extend(mixed(backends).map(|names| format!("mixes {names} results")));
+    if !swept("train.numerics") {
+        let numerics = done.iter().map(|row| numerics_name(row.numerics).to_owned());
+        warnings.extend(mixed(numerics).map(|names| format!("mixes {names} results")));
+    }
+    let devices = done.iter().filter_map(|row| row.device.clone());
+    warnings.extend(mixed(devices).map(|names| format!("mixes results of different devices: {names}")));
+    let codes = done.iter().filter_map(|row| row.code.as_deref()).map(|code| code.chars().take(12).collect());
+    warnings.extend(mixed(codes).map(|names| format!("mixes results of different program sources: {names}")));
+    let units = done.iter().filter_map(|row| row.unit.clone());
+    warnings.extend(mixed(units).map(|names| format!("mixes units: {names}")));
+    warnings
+}
+
+/// `a and b`, when there is more than one kind.
+fn mixed(kinds: impl Iterator<Item = String>) -> Option<String> {
+    let kinds: Vec<String> = kinds.collect::<BTreeSet<_>>().into_iter().collect();
+    let (last, others) = kinds.split_last()?;
+    (!others.is_empty()).then(|| format!("{} and {last}", others.join(", ")))
+}

@@ -1,0 +1,76 @@
+//! A `tabular` with the rules of `booktabs`, its notes as small paragraphs below.
+
+use crate::report::render::{CellWords, NO_VALUE, cell_words, column_header, footnotes, title};
+use crate::report::table::AblationTable;
+
+pub fn render(table: &AblationTable) -> String {
+    let (n_labels, n_numbers) = (table.row_axes.len(), table.column_labels.len());
+    let mut text = comment(&format!("{}: {}", table.experiment, table.question));
+    text.push_str(&comment(&title(table)));
+    text.push_str(&format!("\\begin{{tabular}}{{{}{}}}\n\\toprule\n", "l".repeat(n_labels), "r".repeat(n_numbers)));
+    if !table.column_axes.is_empty() {
+        let axes = escape(&table.column_axes.join(", "));
+        text.push_str(&format!("{}\\multicolumn{{{n_numbers}}}{{c}}{{{axes}}} \\\\\n", " & ".repeat(n_labels)));
+        text.push_str(&format!("\\cmidrule(lr){{{}-{}}}\n", n_labels + 1, n_labels + n_numbers));
+    }
+    let axes = table.row_axes.iter().map(|axis| escape(axis));
+    let headers = table.column_labels.iter().map(|labels| escape(&column_header(table, labels)));
+    text.push_str(&line(axes.chain(headers)));
+    text.push_str("\\midrule\n");
+    for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
+        let labels = labels.iter().map(|label| escape(label));
+        let numbers =
+            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(&table.unit, cell))));
+        text.push_str(&line(labels.chain(numbers)));
+    }
+    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    for note in footnotes(table) {
+        text.push_str(&format!("\\par{{\\footnotesize {}\\par}}\n", escape(&note)));
+    }
+    text
+}
+
+fn words(words: CellWords) -> String {
+    let numbers = match (words.mean.as_str(), &words.std) {
+        (NO_VALUE, _) => "--".to_owned(),
+        (mean, Some(std)) => format!("${mean} \\pm {std}$"),
+        (mean, None) => format!("${mean}$"),
+    };
+    let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
+    format!("{numbers}{remark}")
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    format!("{} \\\\\n", cells.collect::<Vec<_>>().join(" & "))
+}
+
+fn comment(text: &str) -> String {
+    format!(
+        "% {}\n",
+        text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect::<String>()
+    )
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        match character {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => escaped.extend(['\\', character]),
+            '\\' => escaped.push_str("\\textbackslash{}"),
+            '~' => escaped.push_str("\\textasciitilde{}"),
+            '^' => escaped.push_str("\\textasciicircum{}"),
+            '<' => escaped.push_str("\\textless{}"),
+            '>' => escaped.push_str("\\textgreater{}"),
+            '|' => escaped.push_str("\\textbar{}"),
+            '"' => escaped.push_str("\\char34{}"),
+            // `\\\\` would take these, at the start of the next line, for its own arguments.
+            '[' | '*' => escaped.extend(['{', character, '}']),
+            '±' => escaped.push_str("$\\pm$"),
+            '–' => escaped.push_str("--"),
+            '…' => escaped.push_str("\\dots{}"),
+            control if control.is_control() => escaped.push(' '),
+            plain => escaped.push(plain),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,55 @@
+//! A GitHub table; whatever could be read as markup is escaped.
+
+use crate::report::render::{CellWords, cell_words, column_header, footnotes, subtitle};
+use crate::report::table::AblationTable;
+
+pub fn render(table: &AblationTable) -> String {
+    let mut text = format!("**{}**: {}\n\n", escape(&table.experiment), escape(&table.question));
+    if let Some(subtitle) = subtitle(table) {
+        text.push_str(&format!("{}\n\n", escape(&subtitle)));
+    }
+    let axes = table.row_axes.iter().map(|axis| escape(axis));
+    let headers = table.column_labels.iter().map(|labels| escape(&column_header(table, labels)));
+    text.push_str(&line(axes.chain(headers)));
+    let left = table.row_axes.iter().map(|_| ":---".to_owned());
+    text.push_str(&line(left.chain(table.column_labels.iter().map(|_| "---:".to_owned()))));
+    for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
+        let labels = labels.iter().map(|label| escape(label));
+        let numbers =
+            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(&table.unit, cell))));
+        text.push_str(&line(labels.chain(numbers)));
+    }
+    text.push('\n');
+    for note in footnotes(table) {
+        text.push_str(&format!("- {}\n", escape(&note)));
+    }
+    text
+}
+
+fn words(words: CellWords) -> String {
+    let std = words.std.map_or(String::new(), |std| format!(" ± {std}"));
+    let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
+    format!("{}{std}{remark}", words.mean)
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    let mut before = ' ';
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        let inside_a_word = before.is_alphanumeric() && rest.peek().is_some_and(|next| next.is_alphanumeric());
+        match character {
+            '\\' | '`' | '*' | '|' | '[' | ']' | '<' | '>' | '&' | '~' | '#' | '$' => escaped.extend(['\\', character]),
+            // GitHub reads no emphasis inside a word, and paths are full of these.
+            '_' if !inside_a_word => escaped.push_str("\\_"),
+            control if control.is_control() => escaped.push(' '),
+            plain => escaped.push(plain),
+        }
+        before = character;
+    }
+    escaped
+}
