@@ -89,18 +89,7 @@ impl History {
     /// # Errors
     /// When the encoder fails, which no history is known to cause.
     pub fn to_parquet(&self) -> Result<Vec<u8>, HistoryError> {
-        let steps = &self.steps;
-        let mut columns = vec![
-            Column::new("step".into(), steps.iter().map(|step| step.step).collect::<Vec<u64>>()),
-            Column::new("epoch".into(), steps.iter().map(|step| step.epoch).collect::<Vec<u32>>()),
-            Column::new("loss".into(), steps.iter().map(|step| step.loss).collect::<Vec<f64>>()),
-            Column::new("learning_rate".into(), steps.iter().map(|step| step.learning_rate).collect::<Vec<f64>>()),
-        ];
-        for (index, name) in DETAIL_COLUMNS.into_iter().enumerate() {
-            let values = steps.iter().map(|step| step.detail.map(|detail| detail.to_values()[index]));
-            columns.push(Column::new(name.into(), values.collect::<Vec<Option<f64>>>()));
-        }
-        Ok(parquet::write(SCHEMA, columns)?)
+        Ok(parquet::write(SCHEMA, columns(self.steps.iter()))?)
     }
 
     /// # Errors
@@ -123,6 +112,21 @@ impl History {
         }
         Ok(History { steps })
     }
+}
+
+/// The table above of any steps, those of several histories one behind another for one.
+pub fn columns<'a>(steps: impl Iterator<Item = &'a StepMetrics> + Clone) -> Vec<Column> {
+    let mut columns = vec![
+        Column::new("step".into(), steps.clone().map(|step| step.step).collect::<Vec<u64>>()),
+        Column::new("epoch".into(), steps.clone().map(|step| step.epoch).collect::<Vec<u32>>()),
+        Column::new("loss".into(), steps.clone().map(|step| step.loss).collect::<Vec<f64>>()),
+        Column::new("learning_rate".into(), steps.clone().map(|step| step.learning_rate).collect::<Vec<f64>>()),
+    ];
+    for (index, name) in DETAIL_COLUMNS.into_iter().enumerate() {
+        let values = steps.clone().map(|step| step.detail.map(|detail| detail.to_values()[index]));
+        columns.push(Column::new(name.into(), values.collect::<Vec<Option<f64>>>()));
+    }
+    columns
 }
 
 fn detail_of_row(columns: &[Vec<Option<f64>>], row: usize) -> Result<Option<Detail>, HistoryError> {

@@ -4,6 +4,7 @@ use crate::commands::error::CommandError;
 use crate::experiment::Experiment;
 use crate::history::History;
 use crate::report::collect;
+use crate::report::histories::RunHistory;
 use crate::report::row::Row;
 use crate::results::{self, State};
 use crate::store::Store;
@@ -18,7 +19,7 @@ pub fn rows(store: Option<&Store>, experiment: &Experiment) -> Result<Vec<Row>, 
 }
 
 /// The history of every training that is there, by cell and seed. A broken one is said and left out.
-pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<(u32, u64, History)>, CommandError> {
+pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<RunHistory>, CommandError> {
     let mut histories = Vec::new();
     for (index, cell) in experiment.cells.iter().enumerate() {
         for run in &cell.runs {
@@ -26,7 +27,10 @@ pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<(u32, u64
             let Some(blob) = found.entry.blobs.get(HISTORY) else { continue };
             let read = store.read_blob(blob).map_err(|error| error.to_string());
             match read.and_then(|bytes| History::from_parquet(&bytes).map_err(|error| error.to_string())) {
-                Ok(history) => histories.push((index as u32, run.seed, history)),
+                Ok(history) => {
+                    let pretrain_key = run.pretrain_key();
+                    histories.push(RunHistory { cell: index as u32, seed: run.seed, pretrain_key, history });
+                }
                 Err(problem) => eprintln!("note: the history of {} is left out: {problem}", run.pretrain_key().short()),
             }
         }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
-use crate::commands::{Ending, open, print, print_json, sweep};
+use crate::commands::{Ending, gather, open, print, print_json, sweep};
 use crate::experiment::Experiment;
 use crate::record::EpochCost;
 use crate::report::row::Status;

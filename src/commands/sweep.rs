@@ -1,6 +1,6 @@
 //! `ablate sweep FILE`: compute what is missing, then print the table.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,10 +9,13 @@ use clap::Args;
 use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::progress::Display;
-use crate::commands::{Ending, count, open, print, print_json};
+use crate::commands::{Ending, count, gather, open, print, print_json};
 use crate::experiment::Experiment;
-use crate::report::table::{AblationTable, Format};
-use crate::report::{self, collect, parquet};
+use crate::report::atomic_file::write_atomically;
+use crate::report::render::Format;
+use crate::report::row::Row;
+use crate::report::table::AblationTable;
+use crate::report::{histories, parquet};
 use crate::runner::{Policy, Runner, Summary};
 use crate::store::Store;
 
@@ -38,14 +41,15 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let (store, summary) = compute(arguments, &experiment)?;
     let rows = gather::rows(Some(&store), &experiment)?;
     let files = write_tables(arguments, &experiment, &store, &rows, &summary)?;
-    let table = AblationTable::new(&experiment, &rows);
+    let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
         print_json(&serde_json::json!({ "experiment": experiment.name, "summary": summary_json(&summary), "table": table.to_json() }))?;
     } else {
         print(&table.render(Format::Text))?;
     }
     if !arguments.output.quiet {
-        eprintln!("{}", closing_line(&summary, &files));
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        eprintln!("{}\nwrote {}", closing_line(&summary), files.join(" and "));
     }
     Ok(ending(&summary))
 }
@@ -85,23 +89,21 @@ fn write_tables(
     arguments: &Arguments,
     experiment: &Experiment,
     store: &Store,
-    rows: &[report::row::Row],
+    rows: &[Row],
     summary: &Summary,
 ) -> Result<Vec<PathBuf>, CommandError> {
     let folder = open::results_folder(&arguments.experiment.places, experiment.smoke);
     let results = folder.join(format!("{}.parquet", experiment.name));
-    let histories = folder.join(format!("{}.history.parquet", experiment.name));
-    let write = |path: &Path, bytes: Vec<u8>| {
-        report::parquet::write_atomically(path, &bytes).map_err(|source| CommandError::Write { path: path.to_owned(), source })
-    };
-    if summary.computed > 0 || !results.exists() || !histories.exists() {
-        write(&histories, gather::histories(store, experiment)?)?;
+    let history_file = folder.join(format!("{}.history.parquet", experiment.name));
+    if summary.computed > 0 || !results.exists() || !history_file.exists() {
+        write_atomically(&history_file, &histories::to_parquet(&gather::histories(store, experiment)?)?)?;
     }
-    write(&results, parquet::to_parquet(rows, &experiment.axes)?)?;
-    Ok(vec![results, histories])
+    write_atomically(&results, &parquet::to_parquet(rows, &experiment.axes)?)?;
+    Ok(vec![results, history_file])
 }
 
-fn ending(summary: &Summary) -> Ending {
+/// The exit a summary means.
+pub fn ending(summary: &Summary) -> Ending {
     if summary.interrupted {
         Ending::Interrupted
     } else if !summary.failed.is_empty() {
@@ -113,25 +115,27 @@ fn ending(summary: &Summary) -> Ending {
     }
 }
 
-fn closing_line(summary: &Summary, files: &[PathBuf]) -> String {
+/// What was done, in a line; what to do next, where there is something.
+pub fn closing_line(summary: &Summary) -> String {
+    let stopped = !summary.failed.is_empty() || summary.taken > 0 || summary.interrupted;
     let mut parts = vec![match (summary.computed, summary.cached) {
+        (0, cached) if stopped => format!("computed nothing, {} from the store", count(cached, "run")),
         (0, cached) => format!("computed nothing, all {} from the store", count(cached, "run")),
         (computed, 0) => format!("computed {}", count(computed, "run")),
         (computed, cached) => format!("computed {}, {cached} from the store", count(computed, "run")),
     }];
-    if summary.computed == 0 && (!summary.failed.is_empty() || summary.taken > 0 || summary.interrupted) {
-        parts = vec![format!("computed nothing, {} from the store", count(summary.cached, "run"))];
-    }
     if !summary.failed.is_empty() {
         parts.push(format!("{} failed", summary.failed.len()));
     }
     if summary.taken > 0 {
         parts.push(format!("{} in work elsewhere", summary.taken));
     }
-    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let mut line = format!("{}\nwrote {}", parts.join(", "), files.join(" and "));
+    let mut line = parts.join(", ");
     if summary.interrupted {
         line.push_str("\ninterrupted; the same command goes on from here");
+    }
+    if summary.failed.iter().any(|(_, failure)| failure.kind.is_deterministic()) {
+        line.push_str("\nwhat failed would fail again as it is; `--retry-failed` tries all the same");
     }
     line
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::{DeviceChoice, ExperimentArguments};
 use crate::commands::error::CommandError;
-use crate::commands::{Ending, open, print, print_json};
+use crate::commands::{Ending, gather, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::report::render::Format;
@@ -46,14 +46,11 @@ pub enum FormatChoice {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
-    if let Some(metric) = &arguments.metric {
-        experiments.iter_mut().for_each(|(_, experiment)| experiment.table.metric.clone_from(metric));
-    }
+    let experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let experiment = merged(store.as_ref(), &experiments)?;
     let rows = gather::rows(store.as_ref(), &experiment)?;
-    let table = AblationTable::new(&experiment, &rows)?;
+    let table = AblationTable::new(&experiment, &rows, arguments.metric.as_ref().unwrap_or(&experiment.table.metric))?;
     if arguments.json {
         print_json(&table.to_json())?;
     } else {

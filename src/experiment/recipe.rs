@@ -294,6 +294,18 @@ pub enum Backend {
     Reference,
 }
 
+impl Backend {
+    pub const ALL: [Backend; 3] = [Backend::Cpu, Backend::Cuda, Backend::Reference];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Cpu => "cpu",
+            Backend::Cuda => "cuda",
+            Backend::Reference => "reference",
+        }
+    }
+}
+
 /// What is asked of a trained encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Evaluation {

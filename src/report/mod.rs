@@ -5,6 +5,7 @@
 
 pub mod atomic_file;
 pub mod collect;
+pub mod histories;
 mod notes;
 pub mod parquet;
 pub mod render;

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::results::{self, State};
 use crate::content::Key;
 use crate::data::{self, DataError, Dataset};
 use crate::device::Pool;

@@ -49,7 +49,7 @@ impl Origin {
         Provenance {
             ablate_version: env!("CARGO_PKG_VERSION").to_owned(),
             code: code_digest().to_owned(),
-            backend: backend_name(self.backend).to_owned(),
+            backend: self.backend.name().to_owned(),
             device: device::processor_name(),
             details,
             threads: self.threads,
@@ -58,13 +58,5 @@ impl Origin {
             seconds: begun.seconds(),
             command: self.command.clone(),
         }
-    }
-}
-
-pub fn backend_name(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Cpu => "cpu",
-        Backend::Cuda => "cuda",
-        Backend::Reference => "reference",
     }
 }
