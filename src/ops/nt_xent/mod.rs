@@ -19,6 +19,7 @@ pub mod golden;
 mod tests;
 
 pub use cpu::{Workspace, forward_backward};
+pub use exponential::exponential;
 pub use metrics::{Metrics, measure};
 pub use normalize::{dot, normalize};
 
