@@ -54,7 +54,7 @@ impl Standardization {
     fn of(bank: &Features) -> Standardization {
         let n = bank.len() as f64;
         let mean: Vec<f64> = column_sums(bank, |_, value| value).into_iter().map(|sum| sum / n).collect();
-        let squares = column_sums(bank, |column, value| (value - mean[column]).powi(2));
+        let squares = column_sums(bank, |column, value| (value - mean[column]) * (value - mean[column]));
         let inverse = |(square, mean): (f64, &f64)| {
             let deviation = (square / n).sqrt();
             if deviation > CONSTANT_SHARE * mean.abs() { 1.0 / deviation } else { 0.0 }

@@ -12,7 +12,7 @@ use crate::device::Pool;
 use crate::evaluate::{Features, Ranking};
 use crate::experiment::recipe::{Knn, Metric};
 use crate::ops::nt_xent::tile::{Matrix, product};
-use crate::ops::nt_xent::{dot, normalize};
+use crate::ops::nt_xent::{dot, normalize, squared_distance};
 
 /// Queries a block: the rows of a tile.
 const BLOCK_QUERIES: usize = 128;
@@ -161,7 +161,7 @@ impl Search<'_> {
             let image = candidate.image as usize;
             let weight = match self.knn.metric {
                 Metric::Cosine => libm::exp((f64::from(candidate.nearness) - largest) / self.knn.temperature),
-                Metric::Euclidean => 1.0 / (distance(query, self.row(image)) + DISTANCE_EPSILON),
+                Metric::Euclidean => 1.0 / (squared_distance(query, self.row(image)).sqrt() + DISTANCE_EPSILON),
             };
             scores[self.bank.labels[image] as usize] += weight;
         }
@@ -171,12 +171,6 @@ impl Search<'_> {
     fn row(&self, image: usize) -> &[f32] {
         &self.bank.values[image * self.bank.width..][..self.bank.width]
     }
-}
-
-/// ‖x − y‖ in f64, from the differences.
-fn distance(left: &[f32], right: &[f32]) -> f64 {
-    let squares = left.iter().zip(right).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2));
-    squares.sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -256,7 +250,7 @@ mod tests {
                 let cosine = dot(row, query) / (dot(row, row) * dot(query, query)).sqrt();
                 (cosine / knn.temperature).exp()
             }
-            Metric::Euclidean => 1.0 / (distance(row, query) + 1e-5),
+            Metric::Euclidean => 1.0 / (squared_distance(row, query).sqrt() + 1e-5),
         };
         let mut weights: Vec<(f64, u32)> =
             bank.values.chunks_exact(bank.width).map(weight).zip(bank.labels.iter().copied()).collect();

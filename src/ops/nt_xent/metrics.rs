@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::device::Pool;
 use crate::ops::nt_xent::cpu::{BLOCK_ANCHORS, TILE_VIEWS, column_ranges};
-use crate::ops::nt_xent::normalize::{dot, normalize};
+use crate::ops::nt_xent::normalize::{dot, normalize, squared_distance};
 use crate::ops::nt_xent::positive_of;
 use crate::ops::nt_xent::tile::{Matrix, product};
 
@@ -51,10 +51,6 @@ pub fn measure(projections: &[f32], width: usize, pool: &Pool) -> Metrics {
         uniformity: libm::log(kernel_sum / (n_views * (n_views - 1)) as f64),
         contrastive_top1: n_right as f64 / n_views as f64,
     }
-}
-
-fn squared_distance(left: &[f32], right: &[f32]) -> f64 {
-    left.iter().zip(right).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2)).sum()
 }
 
 fn measure_block(unit: &[f32], width: usize, squares: &[f64], first: usize) -> Partial {

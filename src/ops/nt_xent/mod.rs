@@ -21,7 +21,7 @@ mod tests;
 pub use cpu::{Workspace, forward_backward};
 pub use exponential::exponential;
 pub use metrics::{Metrics, measure};
-pub use normalize::{dot, normalize};
+pub use normalize::{dot, normalize, squared_distance};
 
 /// A loss as a share of ln(2N − 1), the loss of embeddings that are all equal.
 pub fn loss_ratio(loss: f64, n_views: usize) -> f64 {

@@ -13,26 +13,44 @@ pub fn normalize(row: &[f32], unit: &mut [f32]) -> f64 {
     norm
 }
 
-/// The inner product in f64: eight interleaved sums, then those in order.
+/// The inner product in f64.
 pub fn dot(left: &[f32], right: &[f32]) -> f64 {
+    interleaved_sum(left, right, |x, y| x * y)
+}
+
+/// ‖x − y‖² in f64, from the differences.
+pub fn squared_distance(left: &[f32], right: &[f32]) -> f64 {
+    interleaved_sum(left, right, |x, y| (x - y) * (x - y))
+}
+
+/// Σ term(x, y): eight interleaved sums, then those in order, then the rest.
+#[inline(always)]
+fn interleaved_sum(left: &[f32], right: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let term = |x: f32, y: f32| term(f64::from(x), f64::from(y));
     let (left_eights, right_eights) = (left.chunks_exact(8), right.chunks_exact(8));
-    let rest: f64 = left_eights.remainder().iter().zip(right_eights.remainder()).map(|(&x, &y)| product(x, y)).sum();
+    let rest: f64 = left_eights.remainder().iter().zip(right_eights.remainder()).map(|(&x, &y)| term(x, y)).sum();
     let mut sums = [0.0f64; 8];
     for (xs, ys) in left_eights.zip(right_eights) {
-        for lane in 0..8 {
-            sums[lane] += product(xs[lane], ys[lane]);
+        for (sum, (&x, &y)) in sums.iter_mut().zip(xs.iter().zip(ys)) {
+            *sum += term(x, y);
         }
     }
     sums.iter().sum::<f64>() + rest
 }
 
-fn product(x: f32, y: f32) -> f64 {
-    f64::from(x) * f64::from(y)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn distances_and_products_of_any_length() {
+        for n in [0, 1, 7, 8, 19] {
+            let (left, right): (Vec<f32>, Vec<f32>) = (0..n).map(|i| (i as f32 + 1.0, 2.0 * i as f32)).unzip();
+            let expected = |term: fn(f64) -> f64| (0..n).map(|i| term(f64::from(i))).sum::<f64>();
+            assert_eq!(squared_distance(&left, &right), expected(|i| (1.0 - i) * (1.0 - i)));
+            assert_eq!(dot(&left, &right), expected(|i| (i + 1.0) * 2.0 * i));
+        }
+    }
 
     #[test]
     fn norms_of_all_sizes() {

@@ -298,6 +298,15 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
+/// Loss and gradient over several tiles and pieces of the inner length, bit for bit.
+#[test]
+fn the_bits_are_pinned() {
+    let projections = values_f32(13, 2 * 150 * 600, 1.0);
+    let (loss, gradient) = run(&projections, 600, 0.1, 2);
+    let bytes = std::iter::once(&loss).chain(&gradient).flat_map(|value| value.to_le_bytes());
+    assert_eq!(&blake3::hash(&bytes.collect::<Vec<u8>>()).to_hex()[..16], "c862a905b1a0f86c");
+}
+
 #[test]
 fn metrics_of_known_embeddings() {
     let check = |projections: &[f32], width: usize, alignment: f64, uniformity: f64, top1: f64| {

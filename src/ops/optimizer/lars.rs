@@ -38,7 +38,9 @@ struct Squares {
 impl Lars {
     /// `is_adapted` says of every tensor whether it lies in the decay scope.
     pub fn update(&self, pieces: &mut [Piece<'_>], is_adapted: &[bool], learning_rate: f64) {
-        let of_piece = |piece: &Piece<'_>| is_adapted[piece.tensor].then(|| self.squares(piece)).unwrap_or_default();
+        let of_piece = |piece: &Piece<'_>| {
+            if is_adapted[piece.tensor] { self.squares(piece) } else { Squares::default() }
+        };
         let partials: Vec<Squares> = pieces.par_iter().map(of_piece).collect();
         let mut squares = vec![Squares::default(); is_adapted.len()];
         for (piece, partial) in pieces.iter().zip(partials) {
@@ -46,11 +48,10 @@ impl Lars {
             squares[piece.tensor].gradients += partial.gradients;
         }
         let plain = self.descent(1.0, 0.0, learning_rate);
-        let adapted = |(&squares, &is_adapted): (&Squares, &bool)| match is_adapted {
-            true => self.adapted(squares, learning_rate),
-            false => plain,
+        let rule = |(&squares, &is_adapted): (&Squares, &bool)| {
+            if is_adapted { self.adapted(squares, learning_rate) } else { plain }
         };
-        let rules: Vec<Descent> = squares.iter().zip(is_adapted).map(adapted).collect();
+        let rules: Vec<Descent> = squares.iter().zip(is_adapted).map(rule).collect();
         pieces.par_iter_mut().for_each(|piece| piece.descend(&rules[piece.tensor]));
     }
 

@@ -204,6 +204,17 @@ fn tensors_do_not_touch_each_other() {
     }
 }
 
+/// All optimizers after three steps, bit for bit.
+#[test]
+fn the_bits_are_pinned() {
+    let layout = layout(&[(5000, ParameterKind::ConvWeight), (10, ParameterKind::NormShift)]);
+    let start = values_f32(21, 5010, 1.0);
+    let steps: Vec<_> = (22..25).map(|seed| (values_f32(seed, 5010, 0.1), 0.3)).collect();
+    let traces = every_optimizer().into_iter().map(|optimizer| run(&optimizer, &layout, &start, &steps, 2).concat());
+    let bytes: Vec<u8> = traces.flatten().flat_map(f32::to_le_bytes).collect();
+    assert_eq!(&blake3::hash(&bytes).to_hex()[..16], "8c04bc2a8e632f49");
+}
+
 #[test]
 fn slots_are_named_and_empty_without_momentum() {
     let names = |optimizer: &Optimizer| slots(optimizer, 3).iter().map(|(name, _)| *name).collect::<Vec<_>>();
