@@ -183,7 +183,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn agrees_with_the_formula_in_f64(n in 2usize..7, width in 2usize..9, temperature in 0.05f64..1.5, seed in 0u64..1000, exponent in -3i32..4) {
+    fn agrees_with_the_formula_in_f64(
+        (n, width) in (2usize..7, 2usize..9),
+        temperature in 0.05f64..1.5,
+        seed in 0u64..1000,
+        exponent in -3i32..4,
+    ) {
         let projections = values_f32(seed, 2 * n * width, 10f64.powi(exponent));
         prop_assume!(projections.chunks_exact(width).all(|row| norm(row) > 0.1 * 10f64.powi(exponent)));
         let (loss, gradient) = run(&projections, width, temperature as f32, 1);
@@ -193,7 +198,8 @@ proptest! {
         let expected = true_gradient(&projections, width, f64::from(temperature as f32));
         let largest = expected.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
         for (found, wanted) in gradient.iter().zip(&expected) {
-            prop_assert!((f64::from(*found) - wanted).abs() < 2e-5 * largest.max(1e-3 / 10f64.powi(exponent)), "{:?} and {:?}", gradient, expected);
+            let bound = 2e-5 * largest.max(1e-3 / 10f64.powi(exponent));
+            prop_assert!((f64::from(*found) - wanted).abs() < bound, "{:?} and {:?}", gradient, expected);
         }
     }
 }
