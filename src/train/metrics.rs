@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use crate::device::Pool;
 use crate::executor::Executor;
 use crate::history::Detail;
-use crate::ops::nt_xent::metrics::{alignment, contrastive_top1, uniformity};
+use crate::ops::nt_xent::{Metrics, measure};
 
 /// Updates the parameters; with `detail` (the number of images a step) also measures norms and embeddings around the update.
 /// Returns the seconds of the update alone.
-pub fn update(executor: &mut dyn Executor, learning_rate: f64, detail: Option<usize>) -> (Option<Detail>, f64) {
+pub fn update(executor: &mut dyn Executor, learning_rate: f64, detail: Option<usize>, pool: &Pool) -> (Option<Detail>, f64) {
     let Some(batch) = detail else {
         let began = Instant::now();
         executor.update(learning_rate);
@@ -21,14 +22,14 @@ pub fn update(executor: &mut dyn Executor, learning_rate: f64, detail: Option<us
     let seconds = began.elapsed().as_secs_f64();
     let after = executor.save().parameters;
     let projections = executor.projections();
-    let width = projections.len() / (2 * batch);
+    let Metrics { alignment, uniformity, contrastive_top1 } = measure(&projections, projections.len() / (2 * batch), pool);
     let measured = Detail {
         gradient_norm,
         parameter_norm: norm(after.iter().copied()),
         update_norm: norm(after.iter().zip(&before).map(|(new, old)| new - old)),
-        alignment: alignment(&projections, width),
-        uniformity: uniformity(&projections, width),
-        contrastive_top1: contrastive_top1(&projections, width),
+        alignment,
+        uniformity,
+        contrastive_top1,
     };
     (Some(measured), seconds)
 }

@@ -113,6 +113,11 @@ fn initial(executor: &dyn Executor, initialization: Initialization, seed: u64) -
     Checkpoint::of(crate::executor::State { parameters, buffers, optimizer, step: 0 })
 }
 
+fn learning_rate(run: &Run, step: u64) -> f64 {
+    let train = &run.train;
+    schedule::learning_rate(&train.learning_rate, &train.schedule, train.batch, step, train.length_steps)
+}
+
 /// Trains `run`'s encoder on `images`, from its start or from the bytes a watcher kept.
 pub fn pretrain(
     run: &Run,
@@ -142,9 +147,9 @@ pub fn pretrain(
             return Err(TrainError::NotFinite { what: "the loss", step });
         }
         let differentiated = Instant::now();
-        let learning_rate = schedule::learning_rate(&run.train, step);
+        let learning_rate = learning_rate(run, step);
         let detailed = step % run.bookkeeping.metrics_every_steps == 0;
-        let (detail, update_s) = metrics::update(executor, learning_rate, detailed.then_some(run.train.batch as usize));
+        let (detail, update_s) = metrics::update(executor, learning_rate, detailed.then_some(order.batch), pool);
         if let Some(what) = detail.as_ref().and_then(metrics::not_finite) {
             return Err(TrainError::NotFinite { what, step });
         }
