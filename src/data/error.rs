@@ -14,7 +14,10 @@ pub enum DataError {
     #[error("cannot read `{}`: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
 
-    #[error("`{}` is empty: expected at least one record of {record_bytes} bytes; unpack the archive again", path.display())]
+    #[error(
+        "`{}` is empty: expected at least one record of {record_bytes} bytes; unpack the archive again",
+        path.display()
+    )]
     CifarEmpty { path: PathBuf, record_bytes: u64 },
 
     #[error(
@@ -38,7 +41,10 @@ pub enum DataError {
     #[error("`{}` holds no class folder: expected one folder of images for each class", path.display())]
     FolderNoClasses { path: PathBuf },
 
-    #[error("`{}` holds no image: expected at least one jpg, jpeg, png, webp or bmp file; add one or remove the folder", path.display())]
+    #[error(
+        "`{}` holds no image: expected at least one jpg, jpeg, png, webp or bmp file; add one or remove the folder",
+        path.display()
+    )]
     FolderEmptyClass { path: PathBuf },
 
     #[error(

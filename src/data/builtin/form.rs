@@ -234,13 +234,15 @@ mod tests {
             })
             .collect()
         };
+        let all: Vec<[Vec<bool>; 4]> =
+            (0..Form::COUNT).map(|class| [0, 1, 2, 3].map(|turn| coverage(Form::of_class(class), turn))).collect();
         for a in 0..Form::COUNT {
-            let covered = coverage(Form::of_class(a), 0);
+            let covered = &all[a as usize][0];
             let n_inside = covered.iter().filter(|&&inside| inside).count();
             assert!((30..=480).contains(&n_inside), "{} covers {n_inside} of 576", Form::of_class(a).name());
             for (b, turn) in (0..a).flat_map(|b| (0..4).map(move |turn| (b, turn))) {
-                let other = coverage(Form::of_class(b), turn);
-                let n_different = covered.iter().zip(&other).filter(|(a, b)| a != b).count();
+                let other = &all[b as usize][turn];
+                let n_different = covered.iter().zip(other).filter(|(a, b)| a != b).count();
                 assert!(
                     n_different >= 20,
                     "{} and {} differ in {n_different} of 576 points",

@@ -29,17 +29,20 @@ pub(super) struct Scene {
 impl Scene {
     /// The order of the draws is part of the data set.
     pub fn draw(stream: &mut Stream) -> Scene {
-        let center = (stream.uniform(-0.3, 0.3), stream.uniform(-0.3, 0.3));
-        let angle = stream.uniform(-0.5, 0.5);
-        let size = stream.uniform(0.7, 1.25);
+        let center = (stream.uniform(-0.4, 0.4), stream.uniform(-0.4, 0.4));
+        let angle = stream.uniform(-0.8, 0.8);
+        let size = stream.uniform(0.6, 1.3);
         let mirror = if stream.chance(0.5) { -1.0 } else { 1.0 };
         let (sine, cosine) = (libm::sinf(angle) / size, libm::cosf(angle) / size);
         let direction = |stream: &mut Stream, strength: f32| {
             let turn = stream.uniform(0.0, std::f32::consts::TAU);
             (strength * libm::cosf(turn), strength * libm::sinf(turn))
         };
-        let ink = color(stream, (0.1, 0.9), (0.65, 1.0));
-        let ground = [color(stream, (0.0, 0.9), (0.05, 0.5)), color(stream, (0.0, 0.9), (0.05, 0.5))];
+        // Mostly bright on dark, so that pixels alone say a little of the class.
+        let (bright, dark) = ((0.6, 1.0), (0.05, 0.5));
+        let (ink_value, ground_value) = if stream.chance(0.7) { (bright, dark) } else { (dark, bright) };
+        let ink = color(stream, ink_value);
+        let ground = [color(stream, ground_value), color(stream, ground_value)];
         let slope_strength = stream.uniform(0.1, 0.6);
         let slope = direction(stream, slope_strength);
         let cloud = (
@@ -71,10 +74,10 @@ impl Scene {
             let cloud = self.cloud.3 * libm::sinf(self.cloud.0 * x + self.cloud.1 * y + self.cloud.2);
             let light = 1.0 + x * self.light.0 + y * self.light.1;
             let grain = stream.next_u32().to_le_bytes();
-            for channel in 0..3 {
+            for (channel, out) in pixel.iter_mut().enumerate() {
                 let ground = mix(self.ground[0][channel], self.ground[1][channel], blend) + cloud;
                 let value = light * mix(ground, self.ink[channel], covered) + self.noise * speckle(grain, channel);
-                pixel[channel] = (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
+                *out = (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
             }
         }
     }
@@ -89,10 +92,10 @@ fn speckle(grain: [u8; 4], channel: usize) -> f32 {
     (f32::from(grain[3]) + f32::from(grain[channel]) - 255.0) / 255.0
 }
 
-/// Any hue, with saturation and value (of hue, saturation, value) in the given ranges.
-fn color(stream: &mut Stream, saturation: (f32, f32), value: (f32, f32)) -> Rgb {
+/// Any hue, nearly any saturation, and a value (of hue, saturation, value) in the given range.
+fn color(stream: &mut Stream, value: (f32, f32)) -> Rgb {
     let hue = stream.uniform(0.0, 6.0);
-    let saturation = stream.uniform(saturation.0, saturation.1);
+    let saturation = stream.uniform(0.0, 0.9);
     let value = stream.uniform(value.0, value.1);
     [5.0, 3.0, 1.0].map(|offset: f32| {
         let place = (offset + hue) % 6.0;

@@ -28,7 +28,7 @@ const BROKEN_SHOWN: usize = 10;
 pub(super) fn read(root: &Path, keep: Keep) -> Result<Intake, DataError> {
     let listing = Listing::of(root)?;
     let intake = Intake::new(listing.class_names, keep);
-    read_listed(&listing.files, intake)
+    read_listed(&listing.files, intake, BLOCK_BYTES)
 }
 
 /// Every image file, in the order it is read.
@@ -36,13 +36,15 @@ pub(super) fn files(root: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(Listing::of(root)?.files.into_iter().map(|file| file.path).collect())
 }
 
-fn read_listed(files: &[ImageFile], mut intake: Intake) -> Result<Intake, DataError> {
+fn read_listed(files: &[ImageFile], mut intake: Intake, block_bytes: u64) -> Result<Intake, DataError> {
     let mut broken = Broken::default();
     let mut rest = files;
     while !rest.is_empty() {
         let block = &rest[..rest.len().min(FILES_PER_BLOCK)];
         let mut n_done = 0;
-        for (file, decoded) in block.iter().zip(decode_block(block)).map_while(|(file, slot)| slot.map(|s| (file, s))) {
+        for (file, decoded) in
+            block.iter().zip(decode_block(block, block_bytes)).map_while(|(file, slot)| slot.map(|s| (file, s)))
+        {
             n_done += 1;
             match decoded {
                 Ok(image) if broken.n == 0 => {
@@ -61,10 +63,10 @@ fn read_listed(files: &[ImageFile], mut intake: Intake) -> Result<Intake, DataEr
 
 /// Decodes in parallel, in order. A slot stays empty when the block's memory was spent before its turn came; the first
 /// never does, so every block gets on. Which ones do depends on the threads, what is read does not.
-fn decode_block(block: &[ImageFile]) -> Vec<Option<Result<image::RgbImage, String>>> {
+fn decode_block(block: &[ImageFile], block_bytes: u64) -> Vec<Option<Result<image::RgbImage, String>>> {
     let spent_bytes = AtomicU64::new(0);
     let decode_within = |(index, file): (usize, &ImageFile)| {
-        if index > 0 && spent_bytes.load(Ordering::Relaxed) > BLOCK_BYTES {
+        if index > 0 && spent_bytes.load(Ordering::Relaxed) > block_bytes {
             return None;
         }
         let decoded = decode(&file.path);

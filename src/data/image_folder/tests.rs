@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 
-use super::{files, read};
+use super::{Listing, files, read, read_listed};
 use crate::data::Dataset;
-use crate::data::intake::Keep;
+use crate::data::intake::{Intake, Keep};
 
 /// A gradient whose pixels follow from its size.
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -266,6 +266,24 @@ fn the_digest_follows_pixels_and_not_files() {
     changed.put_pixel(1, 1, Rgb([0, 0, 0]));
     write(root.path(), "train/dog/aa.bmp", &encoded(&changed.into(), ImageFormat::Bmp));
     assert_ne!(load(root.path()).digest, before);
+}
+
+/// Neither the threads nor the memory of a block show in what is read.
+#[test]
+fn blocks_and_threads_do_not_show() {
+    let root = small_folder();
+    for index in 0..40 {
+        write(root.path(), &format!("train/dog/{index}.png"), &png(1 + index % 7, 2 + index % 5));
+    }
+    let expected = load(root.path());
+    for (n_threads, block_bytes) in [(1, 0), (4, 0), (4, 100), (1, u64::MAX), (3, u64::MAX)] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        let found = pool.install(|| {
+            let listing = Listing::of(root.path()).unwrap();
+            read_listed(&listing.files, Intake::new(listing.class_names, Keep::Pixels), block_bytes).unwrap()
+        });
+        assert_eq!(found.into_dataset(), expected, "{n_threads} threads, {block_bytes} bytes");
+    }
 }
 
 proptest! {
