@@ -1,8 +1,8 @@
 //! The digest of a data set: over every pixel, size, label and class name of both parts, in order.
 //!
 //! The bytes hashed are the domain and the class names, each behind its length, then for every image its part, width,
-//! height, label (little endian) and pixels, then an end mark. What follows is always determined by what came before, so
-//! no two data sets share their bytes. File names and formats are not in it: equal pixels mean an equal data set.
+//! height, label (little endian) and pixels, then an end mark. What follows is always determined by what came before,
+//! so no two data sets share their bytes. File names and formats are not in it: equal pixels mean an equal data set.
 
 use crate::content::{Key, KeyHasher};
 use crate::data::{ImageRef, Part};

@@ -35,7 +35,10 @@ pub enum DataError {
     )]
     CifarLabel { path: PathBuf, record: u64, label: u8, n_classes: u32 },
 
-    #[error("`{}` holds {found} class names: expected {expected}, one a line; unpack the archive again", path.display())]
+    #[error(
+        "`{}` holds {found} class names: expected {expected}, one a line; unpack the archive again",
+        path.display()
+    )]
     CifarNames { path: PathBuf, found: usize, expected: usize },
 
     #[error("`{}` holds no class folder: expected one folder of images for each class", path.display())]
@@ -145,13 +148,15 @@ impl Layout {
             ),
             Layout::ImageFolder => (
                 format!(
-                    "`{root}/train/<class>/` and `{root}/test/<class>/` (or `val`) with jpg, jpeg, png, webp or bmp files"
+                    "`{root}/train/<class>/` and `{root}/test/<class>/` (or `val`) with jpg, jpeg, png, webp or \
+                     bmp files"
                 ),
                 "to get it: sort your images into one folder for each class".to_owned(),
             ),
         };
         format!(
-            "expected: {layout}\n{source}\nif it lies elsewhere: `--data DIR` names the folder to use instead of `{root}`"
+            "expected: {layout}\n{source}\n\
+             if it lies elsewhere: `--data DIR` names the folder to use instead of `{root}`"
         )
     }
 }

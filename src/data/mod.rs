@@ -1,8 +1,8 @@
 //! Datasets: u8 images, labels and the digest of both.
 //!
 //! A reader (`builtin`, `cifar`, `image_folder`) hands every image to an `Intake`, training part first, and the intake
-//! hashes, counts and keeps. [`load`] keeps the pixels and always hashes what it read; [`facts`] keeps none and asks the
-//! [`DigestCache`] first. The split comes last, so that the digest is of the whole data set.
+//! hashes, counts and keeps. [`load`] keeps the pixels and always hashes what it read; [`facts`] keeps none and asks
+//! the [`DigestCache`] first. The split comes last, so that the digest is of the whole data set.
 
 pub mod builtin;
 mod cifar;

@@ -1,8 +1,8 @@
 //! Which images train and which are asked about.
 //!
-//! A held-out split takes, of every class, `round(fraction · n)` training images (halves away from zero) as the new test
-//! part and drops the official one. The choice is the head of a seeded permutation of the class's images; both parts keep
-//! the order of the data set.
+//! A held-out split takes, of every class, `round(fraction · n)` training images (halves away from zero) as the new
+//! test part and drops the official one. The choice is the head of a seeded permutation of the class's images; both
+//! parts keep the order of the data set.
 
 use crate::data::intake::Summary;
 use crate::data::{DataError, Dataset, Images, LabelledImages};

@@ -1,7 +1,8 @@
 //! The forms that are the classes: ten outlines in ten styles.
 //!
-//! A form is a signed distance, negative inside, in units of half an image. What tells two forms apart survives a crop, a
-//! flip, a moderate rotation and any change of colour: never a frequency, a size or a place, which a crop changes.
+//! A form is a signed distance, negative inside, in units of half an image. What tells two forms apart survives a
+//! crop, a flip, a moderate rotation and any change of colour: never a frequency, a size or a place, which a crop
+//! changes.
 
 use std::f32::consts::{PI, TAU};
 

@@ -1,8 +1,8 @@
-//! The procedural data set: 32×32 RGB images whose class is a form (see `form`) and whose colours, place, size, rotation,
-//! background and noise are not (see `scene`).
+//! The procedural data set: 32×32 RGB images whose class is a form (see `form`) and whose colours, place, size,
+//! rotation, background and noise are not (see `scene`).
 //!
-//! Every image is drawn from its own Philox stream, so it depends on the seed, its part and its index alone, and is the same
-//! on every machine. Labels cycle through the classes.
+//! Every image is drawn from its own Philox stream, so it depends on the seed, its part and its index alone, and is
+//! the same on every machine. Labels cycle through the classes.
 
 mod form;
 mod scene;
@@ -29,8 +29,8 @@ pub const SIDE: usize = 32;
 const IMAGE_BYTES: usize = SIDE * SIDE * 3;
 const IMAGES_PER_BLOCK: u32 = 2048;
 
-/// Bumped by hand when a pixel changes, so that no cached digest outlives it; a pinned digest in the tests says when that
-/// was forgotten.
+/// Bumped by hand when a pixel changes, so that no cached digest outlives it; a pinned digest in the tests says when
+/// that was forgotten.
 const VERSION: i128 = 1;
 
 pub(super) fn read(builtin: &Builtin, keep: Keep) -> Result<Intake, DataError> {

@@ -1,4 +1,5 @@
-//! Everything about an image that is not its class: where, how large and how turned the form is, colours, light and noise.
+//! Everything about an image that is not its class: where, how large and how turned the form is, colours, light and
+//! noise.
 
 use crate::data::builtin::SIDE;
 use crate::data::builtin::form::Form;

@@ -1,7 +1,8 @@
 //! CIFAR-10 and CIFAR-100 in their official binary version (Krizhevsky 2009, cs.toronto.edu/~kriz/cifar.html).
 //!
-//! A record is one label byte (CIFAR-100: the coarse, then the fine label) and 3,072 pixel bytes: the red, green and blue
-//! plane of a 32×32 image, row by row. A file may hold any positive number of records, so a subset is a data set too.
+//! A record is one label byte (CIFAR-100: the coarse, then the fine label) and 3,072 pixel bytes: the red, green and
+//! blue plane of a 32×32 image, row by row. A file may hold any positive number of records, so a subset is a data set
+//! too.
 
 #[cfg(test)]
 mod tests;

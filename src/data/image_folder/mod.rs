@@ -1,7 +1,7 @@
 //! A folder of images: `root/train/<class>/<image>` and `root/test/<class>/<image>` (or `val`).
 //!
-//! Any image size and any of JPEG, PNG, WebP and BMP, told apart by content as Pillow does. Alpha is dropped, grey becomes
-//! RGB, 16 bits become 8, and an EXIF orientation is not applied, all as torchvision's `ImageFolder` has it.
+//! Any image size and any of JPEG, PNG, WebP and BMP, told apart by content as Pillow does. Alpha is dropped, grey
+//! becomes RGB and an EXIF orientation is not applied, as torchvision's `ImageFolder` has it; 16 bits are rounded to 8.
 
 mod decode;
 mod jpeg;
