@@ -1,10 +1,32 @@
 //! Datasets: u8 images, labels and the digest of both.
+//!
+//! A reader (`builtin`, `cifar`, `image_folder`) hands every image to an `Intake`, training part first, and the intake
+//! hashes, counts and keeps. [`load`] keeps the pixels and always hashes what it read; [`facts`] keeps none and asks
+//! the [`DigestCache`] first. The split comes last, so that the digest is of the whole data set.
 
 pub mod builtin;
-pub mod cifar;
-pub mod image_folder;
+mod cifar;
+mod digest;
+mod digest_cache;
+mod error;
+mod fingerprint;
+mod image_folder;
+mod intake;
+mod split;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 
 use crate::content::Key;
+use crate::data::cifar::Variant;
+use crate::data::fingerprint::Fingerprint;
+use crate::data::intake::{Intake, Keep};
+use crate::experiment::recipe;
+use crate::experiment::run::DataFacts;
+
+pub use crate::data::digest_cache::DigestCache;
+pub use crate::data::error::{BrokenImage, DataError, Layout};
 
 /// One image: height × width × 3, RGB, 8 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,5 +84,71 @@ impl Images {
         assert_eq!(pixels.len(), width as usize * height as usize * 3);
         self.places.push((self.pixels.len(), width, height));
         self.pixels.extend_from_slice(pixels);
+    }
+}
+
+/// The two parts a data set comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Train,
+    Test,
+}
+
+/// Reads, checks and hashes a data set, then splits it.
+///
+/// # Errors
+/// When the data set is missing, damaged, too large, or the split leaves a part empty.
+pub fn load(dataset: &recipe::Dataset, split: recipe::Split) -> Result<Dataset, DataError> {
+    split::check(split)?;
+    split::apply(read(dataset, Keep::Pixels)?.into_dataset(), split)
+}
+
+/// Sizes after the split and the digest before it, without keeping the pixels. With a cache, files that did not change
+/// since they were last hashed are not read again.
+///
+/// # Errors
+/// As [`load`]; a cache that cannot be read or written is not an error.
+pub fn facts(
+    dataset: &recipe::Dataset,
+    split: recipe::Split,
+    cache: Option<&DigestCache>,
+) -> Result<DataFacts, DataError> {
+    split::check(split)?;
+    let Some(cache) = cache else {
+        return split::facts(&read(dataset, Keep::Nothing)?.into_summary(), split);
+    };
+    let before = fingerprint(dataset)?;
+    if let Some(known) = cache.find(&before) {
+        return split::facts(&known, split);
+    }
+    let summary = read(dataset, Keep::Nothing)?.into_summary();
+    // A file that changed while it was read must not pass for the one that was hashed.
+    if fingerprint(dataset)?.same_files(&before) {
+        cache.insert(&before, &summary);
+    }
+    split::facts(&summary, split)
+}
+
+fn read(dataset: &recipe::Dataset, keep: Keep) -> Result<Intake, DataError> {
+    match dataset {
+        recipe::Dataset::Builtin(builtin) => builtin::read(builtin, keep),
+        recipe::Dataset::Cifar10 { root } => cifar::read(Variant::Cifar10, Path::new(root), keep),
+        recipe::Dataset::Cifar100 { root } => cifar::read(Variant::Cifar100, Path::new(root), keep),
+        recipe::Dataset::ImageFolder { root } => image_folder::read(Path::new(root), keep),
+    }
+}
+
+fn fingerprint(dataset: &recipe::Dataset) -> Result<Fingerprint, DataError> {
+    match dataset {
+        recipe::Dataset::Builtin(builtin) => Ok(builtin::fingerprint(builtin)),
+        recipe::Dataset::Cifar10 { root } => {
+            Fingerprint::of_files("cifar10", Path::new(root), &cifar::files(Variant::Cifar10, Path::new(root))?)
+        }
+        recipe::Dataset::Cifar100 { root } => {
+            Fingerprint::of_files("cifar100", Path::new(root), &cifar::files(Variant::Cifar100, Path::new(root))?)
+        }
+        recipe::Dataset::ImageFolder { root } => {
+            Fingerprint::of_files("image_folder", Path::new(root), &image_folder::files(Path::new(root))?)
+        }
     }
 }
