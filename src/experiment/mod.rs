@@ -1,9 +1,26 @@
 //! What a file says, what will run, and the keys of it.
 
+mod file;
+mod grid;
+mod layout;
+mod length;
 pub mod meaning;
+mod path;
+pub mod problem;
+mod read;
 pub mod recipe;
+mod resolve;
 pub mod run;
+mod smoke;
+mod tree;
 
+#[cfg(test)]
+mod tests;
+
+pub use crate::experiment::file::{LoadOptions, load};
+pub use crate::experiment::problem::Problems;
+
+use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 
 /// A resolved file: a question, its cells and how to show them.
@@ -46,4 +63,20 @@ pub struct Table {
     pub columns: Vec<String>,
     /// `knn.top1`: the evaluation's name and the metric's.
     pub metric: String,
+}
+
+/// The names that results go by: `knn`, `linear`; the second of a kind is `knn_2`, and so on.
+pub fn evaluation_names(evaluations: &[Evaluation]) -> Vec<String> {
+    let kind = |evaluation: &Evaluation| match evaluation {
+        Evaluation::Knn(_) => "knn",
+        Evaluation::LinearProbe(_) => "linear",
+    };
+    let name = |(index, evaluation): (usize, &Evaluation)| {
+        let name = kind(evaluation);
+        match evaluations[..index].iter().filter(|earlier| kind(earlier) == name).count() {
+            0 => name.to_owned(),
+            earlier => format!("{name}_{}", earlier + 1),
+        }
+    };
+    evaluations.iter().enumerate().map(name).collect()
 }

@@ -1,0 +1,197 @@
+//! The format of an experiment file: text and overrides in, a checked and resolved [`Experiment`] out, or every mistake
+//! at once. Field order is free, and whatever a file leaves out takes the default that the section's reader documents.
+
+use std::collections::BTreeMap;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use crate::experiment::grid::Grid;
+use crate::experiment::layout::layout;
+use crate::experiment::path::{FieldPath, replaced};
+use crate::experiment::problem::{Found, Problem, Problems, Source, Span};
+use crate::experiment::read::sweep::{Factor, SWEEPABLE, TableSection, sweep, table};
+use crate::experiment::read::{At, Fields, Path, Placed, list, record, text, whole};
+use crate::experiment::recipe::{Backend, Dataset, Split};
+use crate::experiment::run::DataFacts;
+use crate::experiment::tree::{Kind, Node, parse};
+use crate::experiment::{AxisInfo, Experiment, smoke};
+
+/// What the command line adds to a file.
+pub struct LoadOptions<'a> {
+    /// `train.batch=512`, `seeds=[0]`, `evaluate[0].k=20`: a path and the RON that replaces what stands there.
+    pub overrides: &'a [String],
+    /// Shrinks every run to seconds.
+    pub smoke: bool,
+    pub backend: Backend,
+    /// Takes the place of every data set's root.
+    pub data_root: Option<&'a str>,
+    /// The recipe as written, one cell, whatever the sweep says.
+    pub ignore_sweep: bool,
+    /// Looks at a data set. The first line of an error says what is wrong, the others what to do.
+    pub facts: &'a dyn Fn(&Dataset, Split) -> Result<DataFacts, String>,
+}
+
+/// Cells × seeds, unless `max_cells` says otherwise.
+const RUNS_MAX: u64 = 10_000;
+const RUNS_MAX_MAX: u64 = 1_000_000;
+
+/// Reads an experiment. `shown_path` names it in messages, and its stem names the experiment.
+pub fn load(shown_path: &str, text: &str, options: &LoadOptions) -> Result<Experiment, Problems> {
+    let mut found = Found::default();
+    let root = parse(0, text, 0, &mut found).map(|root| overridden(root, options.overrides, &mut found));
+    let experiment = root.and_then(|root| experiment(shown_path, &root, options, &mut found));
+    match experiment {
+        Some(experiment) if found.is_empty() => Ok(experiment),
+        Some(_) | None => Err(found.into_problems(sources(shown_path, text, options.overrides))),
+    }
+}
+
+fn sources(shown_path: &str, text: &str, overrides: &[String]) -> Vec<Source> {
+    let file = Source { shown: shown_path.to_owned(), text: text.to_owned() };
+    let others = overrides
+        .iter()
+        .enumerate()
+        .map(|(index, text)| Source { shown: format!("command line, override {}", index + 1), text: text.clone() });
+    std::iter::once(file).chain(others).collect()
+}
+
+/// Every override in order; a bad one changes nothing but is a problem.
+fn overridden(mut root: Arc<Node>, overrides: &[String], found: &mut Found) -> Arc<Node> {
+    for (index, text) in overrides.iter().enumerate() {
+        root = with_override(&root, index + 1, text, found).unwrap_or(root);
+    }
+    root
+}
+
+fn with_override(root: &Arc<Node>, source: usize, text: &str, found: &mut Found) -> Option<Arc<Node>> {
+    let whole = Span { source, start: 0, end: text.len() };
+    let Some(equals) = text.find('=') else {
+        let message = format!("the override `{text}` has no `=`");
+        found.add(Problem::new(whole, "", message).expected("a path and a value, `train.batch=512`"));
+        return None;
+    };
+    let path_span = Span { end: equals, ..whole };
+    let path: FieldPath = match text[..equals].trim().parse() {
+        Ok(path) => path,
+        Err(error) => {
+            let problem = Problem::new(path_span, "", format!("{error}"));
+            found.add(problem.expected("fields and indices, `train.batch` or `evaluate[0].k`"));
+            return None;
+        }
+    };
+    let mut syntax = Found::default();
+    let Some(value) = parse(source, text, equals + 1, &mut syntax) else {
+        for problem in syntax.into_problems(Vec::new()).list() {
+            let help = "a value is written as in the file; a text needs double quotes of its own";
+            found.add(Problem { path: path.to_string(), ..problem.clone() }.help(help));
+        }
+        return None;
+    };
+    syntax.into_problems(Vec::new()).list().iter().for_each(|problem| found.add(problem.clone()));
+    match replaced(root, &path.0, 0, &value, path_span) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            found.add(Problem::new(path_span, &path, error.to_string()));
+            None
+        }
+    }
+}
+
+/// All but the sections that describe a run.
+struct Frame {
+    question: Option<String>,
+    seeds: Option<Vec<u64>>,
+    factors: Option<Placed<Vec<Factor>>>,
+    runs_max: Option<u64>,
+    table: Option<TableSection>,
+}
+
+fn experiment(shown_path: &str, root: &Arc<Node>, options: &LoadOptions, found: &mut Found) -> Option<Experiment> {
+    let frame = record(&At { node: root, path: Path::Root }, found, "Experiment", |fields| Some(frame(fields)))?;
+    let sections = sections(root);
+    let mut seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
+    let placed = frame.factors.as_ref();
+    let factors = if options.ignore_sweep { &[] } else { placed.map_or(&[][..], |placed| &placed.value) };
+    if options.smoke {
+        seeds.truncate(smoke::SEEDS_MAX);
+    }
+    let grid = Grid { span: root.span, sections: &sections, factors, seeds: &seeds, options };
+    let runs_max = frame.runs_max.unwrap_or(RUNS_MAX);
+    if grid.n_runs() > u128::from(runs_max) {
+        let span = placed.map_or(root.span, |placed| placed.span);
+        let message = format!("{} runs are more than the limit of {runs_max}", grid.n_runs());
+        let problem = Problem::new(span, "sweep", message);
+        found.add(
+            problem.expected(format!("cells × seeds of at most {runs_max}")).help("raise `max_cells`, or sweep less"),
+        );
+        return None;
+    }
+    let cells = grid.cells(found);
+    let axes: Vec<AxisInfo> = grid
+        .axes()
+        .map(|axis| AxisInfo {
+            path: axis.path.to_string(),
+            labels: axis.values.iter().map(|value| value.label.clone()).collect(),
+        })
+        .collect();
+    let table = frame
+        .factors
+        .is_some()
+        .then(|| layout(frame.table?, &axes, &cells, options.ignore_sweep, root.span, found))??;
+    let name = FilePath::new(shown_path).file_stem().map_or("experiment".into(), |stem| stem.to_string_lossy());
+    Some(Experiment {
+        name: name.into_owned(),
+        question: frame.question?,
+        axes,
+        cells,
+        seeds: frame.seeds.and(Some(seeds))?,
+        table,
+        smoke: options.smoke,
+    })
+}
+
+fn frame(fields: &mut Fields) -> Frame {
+    let question = fields.required("question", "what the experiment is to find out, in double quotes", |at, found| {
+        let question = text(at, found)?;
+        if question.trim().is_empty() {
+            found.add(at.problem("the question is empty").expected("what the experiment is to find out"));
+            return None;
+        }
+        Some(question)
+    });
+    for name in SWEEPABLE {
+        fields.given(name, |_, _| Some(()));
+    }
+    let seeds = fields.optional("seeds", vec![0, 1, 2], seeds);
+    let factors = fields.placed("sweep", Vec::new(), sweep);
+    let runs_max = fields.optional("max_cells", RUNS_MAX, |at, found| whole(at, found, 1..=RUNS_MAX_MAX));
+    let table = fields.optional("table", TableSection::default(), table);
+    Frame { question, seeds, factors, runs_max, table }
+}
+
+fn sections(root: &Node) -> BTreeMap<&'static str, Arc<Node>> {
+    let Kind::Record { fields, .. } = &root.kind else { return BTreeMap::new() };
+    let section = |name: &'static str| {
+        fields.iter().find(|field| field.name == name).map(|field| (name, Arc::clone(&field.value)))
+    };
+    SWEEPABLE.into_iter().filter_map(section).collect()
+}
+
+/// Replicates: at least one, none twice.
+fn seeds(at: &At, found: &mut Found) -> Option<Vec<u64>> {
+    let seeds = list(at, found, "a list of whole numbers, `[0, 1, 2]`", |at, found| {
+        whole(at, found, 0..=u64::MAX).map(|value| Placed { value, span: at.node.span })
+    })?;
+    if seeds.is_empty() {
+        found.add(at.problem("there are no seeds").expected("at least one seed, `[0]`"));
+        return None;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in &seeds {
+        if !seen.insert(seed.value) {
+            let problem = at.problem(format!("seed `{}` is given twice", seed.value));
+            found.add(Problem { span: seed.span, ..problem }.expected("every seed once"));
+        }
+    }
+    Some(seeds.into_iter().map(|seed| seed.value).collect())
+}

@@ -1,0 +1,215 @@
+//! From the sections of a file and the axes of its sweep to cells. Expansion is a pure, ordered, limited product, the
+//! last axis fastest; a section is read once for every choice of the axes that touch it, not once a cell.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::content::{Key, Value};
+use crate::experiment::file::LoadOptions;
+use crate::experiment::path::replaced;
+use crate::experiment::problem::{Found, Problem, Span};
+use crate::experiment::read::evaluate::{self, PlacedEvaluation};
+use crate::experiment::read::sweep::{Axis, Factor};
+use crate::experiment::read::train::{self, TrainSection};
+use crate::experiment::read::{At, Path, Placed, dataset, model, views};
+use crate::experiment::recipe::{Augmentation, Model, Split};
+use crate::experiment::resolve::{DataPart, Parts};
+use crate::experiment::run::Run;
+use crate::experiment::tree::Node;
+use crate::experiment::{Cell, meaning};
+
+/// A section's readings by the choice of the axes that touch it.
+type Readings<T> = BTreeMap<Vec<usize>, Option<Rc<T>>>;
+
+/// The file's sections and what varies in them.
+pub struct Grid<'a> {
+    /// Of the whole experiment, to point at what is missing.
+    pub span: Span,
+    /// The sections that the file has, by name.
+    pub sections: &'a BTreeMap<&'static str, Arc<Node>>,
+    pub factors: &'a [Factor],
+    pub seeds: &'a [u64],
+    pub options: &'a LoadOptions<'a>,
+}
+
+#[derive(Default)]
+struct Memory {
+    data: Readings<DataPart>,
+    model: Readings<Model>,
+    views: Readings<Placed<Vec<Augmentation>>>,
+    train: Readings<TrainSection>,
+    evaluate: Readings<Vec<PlacedEvaluation>>,
+}
+
+impl Grid<'_> {
+    pub fn axes(&self) -> impl Iterator<Item = &Axis> {
+        self.factors.iter().flat_map(|factor| &factor.axes)
+    }
+
+    /// Cells × seeds, without building them.
+    pub fn n_runs(&self) -> u128 {
+        let cells = self.factors.iter().fold(1u128, |cells, factor| cells.saturating_mul(factor.len() as u128));
+        cells.saturating_mul(self.seeds.len() as u128)
+    }
+
+    /// Every cell in order. Cells with mistakes are left out; their mistakes are in `found`.
+    pub fn cells(&self, found: &mut Found) -> Vec<Cell> {
+        let mut memory = Memory::default();
+        let mut cells = Vec::new();
+        let mut meanings = BTreeMap::new();
+        let mut choice = vec![0; self.factors.len()];
+        loop {
+            let picks = self.picks(&choice);
+            if let Some(run) = self.run(&picks, &mut memory, found) {
+                self.check_duplicate(&run, &picks, &mut meanings, found);
+                cells.push(self.cell(&run, &picks));
+            }
+            if !self.advance(&mut choice) {
+                return cells;
+            }
+        }
+    }
+
+    /// Counts on like an odometer; false behind the last choice.
+    fn advance(&self, choice: &mut [usize]) -> bool {
+        for (place, factor) in choice.iter_mut().zip(self.factors).rev() {
+            *place += 1;
+            if *place < factor.len() {
+                return true;
+            }
+            *place = 0;
+        }
+        false
+    }
+
+    /// The chosen value of every axis; zipped ones share theirs.
+    fn picks(&self, choice: &[usize]) -> Vec<usize> {
+        let repeated = self.factors.iter().zip(choice).map(|(factor, pick)| vec![*pick; factor.axes.len()]);
+        repeated.flatten().collect()
+    }
+
+    fn labels(&self, picks: &[usize]) -> Vec<String> {
+        self.axes().zip(picks).map(|(axis, pick)| axis.values[*pick].label.clone()).collect()
+    }
+
+    fn cell(&self, run: &Run, picks: &[usize]) -> Cell {
+        let runs = self.seeds.iter().map(|&seed| Run { seed, ..run.clone() }).collect();
+        Cell { labels: self.labels(picks), runs }
+    }
+
+    /// Two cells that mean the same would be one run shown as two results. Shrunk cells may coincide.
+    fn check_duplicate(&self, run: &Run, picks: &[usize], meanings: &mut BTreeMap<Key, Vec<usize>>, found: &mut Found) {
+        if self.options.smoke || picks.is_empty() || !found.is_empty() {
+            return;
+        }
+        let mut parts = vec![run.pretrain_meaning()];
+        parts.extend(run.evaluate.iter().map(meaning::evaluation));
+        let key = Key::of_value("ablate/cell/k1", &Value::List(parts));
+        let Some(earlier) = meanings.insert(key, picks.to_vec()) else { return };
+        let differs = picks.iter().zip(&earlier).position(|(pick, other)| pick != other).unwrap_or(0);
+        let Some(axis) = self.axes().nth(differs) else { return };
+        let (label, other) = (&axis.values[picks[differs]].label, &axis.values[earlier[differs]].label);
+        let message = format!("`{label}` means the same as `{other}`: their cells would be the same run");
+        let problem = Problem::new(axis.values[picks[differs]].node.span, &axis.path, message);
+        found.add(problem.expected("values that differ in what is computed"));
+    }
+
+    fn run(&self, picks: &[usize], memory: &mut Memory, found: &mut Found) -> Option<Run> {
+        let data = self.reading(&["dataset", "split"], picks, &mut memory.data, found, Self::read_data);
+        let model = self.reading(&["model"], picks, &mut memory.model, found, Self::read_model);
+        let views = self.reading(&["views"], picks, &mut memory.views, found, Self::read_views);
+        let train = self.reading(&["train"], picks, &mut memory.train, found, Self::read_train);
+        let evaluate = self.reading(&["evaluate"], picks, &mut memory.evaluate, found, Self::read_evaluate);
+        let parts = Parts {
+            data: data.as_deref(),
+            model: model.as_deref(),
+            views: views.as_deref(),
+            train: train.as_deref(),
+            evaluate: evaluate.as_deref(),
+        };
+        parts.run(self.options, found)
+    }
+
+    fn reading<T>(
+        &self,
+        names: &[&'static str],
+        picks: &[usize],
+        readings: &mut Readings<T>,
+        found: &mut Found,
+        read: fn(&Self, &[usize], &mut Found) -> Option<T>,
+    ) -> Option<Rc<T>> {
+        let touching = self.axes().zip(picks).filter(|(axis, _)| names.contains(&axis.path.section()));
+        let choice: Vec<usize> = touching.map(|(_, pick)| *pick).collect();
+        if let Some(known) = readings.get(&choice) {
+            return known.clone();
+        }
+        let value = read(self, picks, found).map(Rc::new);
+        readings.insert(choice, value.clone());
+        value
+    }
+
+    /// A section with the chosen values in place; `Some(None)` where the file leaves it out.
+    fn section(&self, name: &'static str, picks: &[usize], found: &mut Found) -> Option<Option<Arc<Node>>> {
+        let mut section = self.sections.get(name).cloned();
+        for (axis, pick) in self.axes().zip(picks).filter(|(axis, _)| axis.path.section() == name) {
+            let node = section.unwrap_or_else(|| Arc::new(Node::empty_record(axis.path_span)));
+            match replaced(&node, &axis.path.0, 1, &axis.values[*pick].node, axis.path_span) {
+                Ok(node) => section = Some(node),
+                Err(error) => {
+                    let problem = Problem::new(axis.path_span, &axis.path, error.to_string());
+                    found.add(problem.help(format!("write out `{name}` in the file, so that the axis has a place")));
+                    return None;
+                }
+            }
+        }
+        Some(section)
+    }
+
+    /// Reads a section, or takes its default.
+    fn section_or<T>(
+        &self,
+        name: &'static str,
+        picks: &[usize],
+        found: &mut Found,
+        default: T,
+        read: fn(&At, &mut Found) -> Option<T>,
+    ) -> Option<Placed<T>> {
+        let Some(node) = self.section(name, picks, found)? else {
+            return Some(Placed { value: default, span: self.span });
+        };
+        let value = read(&At { node: &node, path: Path::Field(&Path::Root, name) }, found)?;
+        Some(Placed { value, span: node.span })
+    }
+
+    fn read_data(&self, picks: &[usize], found: &mut Found) -> Option<DataPart> {
+        let split = self.section_or("split", picks, found, Split::Official, dataset::split);
+        let Some(node) = self.section("dataset", picks, found)? else {
+            let problem = Problem::new(self.span, "dataset", "`Experiment` lacks the field `dataset`");
+            found.add(
+                problem.expected("`Builtin`, `Cifar10(root: ...)`, `Cifar100(root: ...)` or `ImageFolder(root: ...)`"),
+            );
+            return None;
+        };
+        let value = dataset::dataset(&At { node: &node, path: Path::Field(&Path::Root, "dataset") }, found)?;
+        Some(DataPart::new(Placed { value, span: node.span }, split?.value, self.options, found))
+    }
+
+    fn read_model(&self, picks: &[usize], found: &mut Found) -> Option<Model> {
+        self.section_or("model", picks, found, model::DEFAULT, model::model).map(|model| model.value)
+    }
+
+    fn read_views(&self, picks: &[usize], found: &mut Found) -> Option<Placed<Vec<Augmentation>>> {
+        self.section_or("views", picks, found, views::default(), views::views)
+    }
+
+    fn read_train(&self, picks: &[usize], found: &mut Found) -> Option<TrainSection> {
+        let node = self.section("train", picks, found)?.unwrap_or_else(|| Arc::new(Node::empty_record(self.span)));
+        train::train(&At { node: &node, path: Path::Field(&Path::Root, "train") }, found)
+    }
+
+    fn read_evaluate(&self, picks: &[usize], found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
+        let default = evaluate::default(self.span);
+        self.section_or("evaluate", picks, found, default, evaluate::evaluate).map(|evaluate| evaluate.value)
+    }
+}

@@ -1,0 +1,270 @@
+//! The meaning of every part of a recipe, as keys see it: stable tags and names, free of Rust's and of how a file spelled it.
+//!
+//! A tag or name here is frozen: renaming one moves every key. What has no effect is left out, so that equal meanings
+//! have equal keys. Destructuring without `..` makes a new field ask for its place.
+
+use crate::content::Value;
+use crate::experiment::recipe::{
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization,
+    Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem,
+    Train, WarmupForm,
+};
+
+fn whole(number: impl Into<i128>) -> Value {
+    Value::Integer(number.into())
+}
+
+fn pair((low, high): (f64, f64)) -> Value {
+    floats(&[low, high])
+}
+
+fn floats(numbers: &[f64]) -> Value {
+    Value::List(numbers.iter().map(|&number| Value::float(number)).collect())
+}
+
+pub fn split(split: Split) -> Value {
+    match split {
+        Split::Official => Value::tag("Official"),
+        Split::HeldOut { fraction, seed } => {
+            Value::Record("HeldOut", vec![("fraction", Value::float(fraction)), ("seed", whole(seed))])
+        }
+    }
+}
+
+pub fn model(model: &Model) -> Value {
+    let Model { backbone, side, head, initialization } = *model;
+    Value::Record(
+        "Model",
+        vec![
+            ("backbone", self::backbone(backbone)),
+            ("side", whole(side)),
+            ("head", self::head(head)),
+            ("initialization", self::initialization(initialization)),
+        ],
+    )
+}
+
+fn backbone(backbone: Backbone) -> Value {
+    match backbone {
+        Backbone::ResNet18 { stem } => {
+            let stem = match stem {
+                Stem::ImageNet => "ImageNet",
+                Stem::Cifar => "Cifar",
+            };
+            Value::Record("ResNet18", vec![("stem", Value::tag(stem))])
+        }
+    }
+}
+
+fn head(head: Head) -> Value {
+    match head {
+        Head::None => Value::tag("None"),
+        Head::Linear { output, batch_norm, bias } => Value::Record(
+            "Linear",
+            vec![("output", whole(output)), ("batch_norm", Value::Bool(batch_norm)), ("bias", Value::Bool(bias))],
+        ),
+        Head::Mlp { layers, hidden, output, batch_norm, bias } => Value::Record(
+            "Mlp",
+            vec![
+                ("layers", whole(layers)),
+                ("hidden", whole(hidden)),
+                ("output", whole(output)),
+                ("batch_norm", Value::Bool(batch_norm)),
+                ("bias", Value::Bool(bias)),
+            ],
+        ),
+    }
+}
+
+fn initialization(initialization: Initialization) -> Value {
+    match initialization {
+        Initialization::Torchvision => Value::tag("Torchvision"),
+    }
+}
+
+pub fn augmentation(augmentation: &Augmentation) -> Value {
+    let chance = |tag, p| Value::Record(tag, vec![("p", Value::float(p))]);
+    match *augmentation {
+        Augmentation::RandomResizedCrop { scale, ratio } => {
+            Value::Record("RandomResizedCrop", vec![("scale", pair(scale)), ("ratio", pair(ratio))])
+        }
+        Augmentation::HorizontalFlip { p } => chance("HorizontalFlip", p),
+        Augmentation::VerticalFlip { p } => chance("VerticalFlip", p),
+        Augmentation::Rotate90 { p } => chance("Rotate90", p),
+        Augmentation::Rotate { p, degrees } => {
+            Value::Record("Rotate", vec![("p", Value::float(p)), ("degrees", pair(degrees))])
+        }
+        Augmentation::ColorJitter { p, brightness, contrast, saturation, hue, hue_kind } => Value::Record(
+            "ColorJitter",
+            vec![
+                ("p", Value::float(p)),
+                ("brightness", Value::float(brightness)),
+                ("contrast", Value::float(contrast)),
+                ("saturation", Value::float(saturation)),
+                ("hue", Value::float(hue)),
+                ("hue_kind", self::hue_kind(hue_kind)),
+            ],
+        ),
+        Augmentation::Grayscale { p } => chance("Grayscale", p),
+        Augmentation::GaussianBlur { p, sigma, kind } => Value::Record(
+            "GaussianBlur",
+            vec![("p", Value::float(p)), ("sigma", pair(sigma)), ("kind", blur_kind(kind))],
+        ),
+        Augmentation::Solarize { p, threshold } => {
+            Value::Record("Solarize", vec![("p", Value::float(p)), ("threshold", Value::float(threshold))])
+        }
+        Augmentation::Normalize { mean, std } => {
+            Value::Record("Normalize", vec![("mean", floats(&mean)), ("std", floats(&std))])
+        }
+    }
+}
+
+fn hue_kind(kind: HueKind) -> Value {
+    Value::tag(match kind {
+        HueKind::Float => "Float",
+        HueKind::Pillow => "Pillow",
+    })
+}
+
+fn blur_kind(kind: BlurKind) -> Value {
+    Value::tag(match kind {
+        BlurKind::Gaussian => "Gaussian",
+        BlurKind::PillowBoxes => "PillowBoxes",
+    })
+}
+
+pub fn train(train: &Train) -> Value {
+    let Train { length_steps, batch, temperature, batch_norm_scope, optimizer, learning_rate, schedule, numerics } =
+        *train;
+    let scope = match batch_norm_scope {
+        BatchNormScope::View => "View",
+        BatchNormScope::Joint => "Joint",
+    };
+    Value::Record(
+        "Train",
+        vec![
+            ("length_steps", whole(length_steps)),
+            ("batch", whole(batch)),
+            ("temperature", Value::float(temperature)),
+            ("batch_norm_scope", Value::tag(scope)),
+            ("optimizer", self::optimizer(optimizer)),
+            ("learning_rate", self::learning_rate(learning_rate)),
+            ("schedule", self::schedule(schedule)),
+            ("numerics", self::numerics(numerics)),
+        ],
+    )
+}
+
+/// Weight decay and, where it does something, its scope. LARS uses the scope for its trust ratio as well.
+fn decay(fields: &mut Vec<(&'static str, Value)>, weight_decay: f64, scope: DecayScope, scope_matters: bool) {
+    fields.push(("weight_decay", Value::float(weight_decay)));
+    if scope_matters {
+        let scope = match scope {
+            DecayScope::All => "All",
+            DecayScope::Weights => "Weights",
+        };
+        fields.push(("decay", Value::tag(scope)));
+    }
+}
+
+fn optimizer(optimizer: Optimizer) -> Value {
+    match optimizer {
+        Optimizer::Sgd { momentum, nesterov, weight_decay, decay: scope } => {
+            let mut fields = vec![("momentum", Value::float(momentum)), ("nesterov", Value::Bool(nesterov))];
+            decay(&mut fields, weight_decay, scope, weight_decay != 0.0);
+            Value::Record("Sgd", fields)
+        }
+        Optimizer::Lars { flavour, momentum, weight_decay, trust_coefficient, decay: scope } => {
+            let flavour = match flavour {
+                LarsFlavour::Google => "Google",
+                LarsFlavour::Popular => "Popular",
+                LarsFlavour::Lightly => "Lightly",
+                LarsFlavour::SoloLearn => "SoloLearn",
+            };
+            let mut fields = vec![
+                ("flavour", Value::tag(flavour)),
+                ("momentum", Value::float(momentum)),
+                ("trust_coefficient", Value::float(trust_coefficient)),
+            ];
+            decay(&mut fields, weight_decay, scope, true);
+            Value::Record("Lars", fields)
+        }
+        Optimizer::Adam { beta1, beta2, epsilon, weight_decay, decay: scope } => {
+            let mut fields = vec![
+                ("beta1", Value::float(beta1)),
+                ("beta2", Value::float(beta2)),
+                ("epsilon", Value::float(epsilon)),
+            ];
+            decay(&mut fields, weight_decay, scope, weight_decay != 0.0);
+            Value::Record("Adam", fields)
+        }
+    }
+}
+
+fn learning_rate(rate: LearningRate) -> Value {
+    let LearningRate { base, scaling } = rate;
+    let scaling = match scaling {
+        Scaling::None => Value::tag("None"),
+        Scaling::Linear { per } => Value::Record("Linear", vec![("per", whole(per))]),
+        Scaling::Sqrt => Value::tag("Sqrt"),
+    };
+    Value::Record("LearningRate", vec![("base", Value::float(base)), ("scaling", scaling)])
+}
+
+fn schedule(schedule: Schedule) -> Value {
+    match schedule {
+        Schedule::Constant => Value::tag("Constant"),
+        Schedule::Cosine => Value::tag("Cosine"),
+        Schedule::WarmupCosine { warmup_steps, form } => {
+            let form = match form {
+                WarmupForm::Lightly { end } => Value::Record("Lightly", vec![("end", Value::float(end))]),
+                WarmupForm::Google => Value::tag("Google"),
+            };
+            Value::Record("WarmupCosine", vec![("warmup_steps", whole(warmup_steps)), ("form", form)])
+        }
+    }
+}
+
+fn numerics(numerics: Numerics) -> Value {
+    Value::tag(match numerics {
+        Numerics::F32 => "F32",
+        Numerics::Bf16 => "Bf16",
+    })
+}
+
+pub fn backend(backend: Backend) -> Value {
+    Value::tag(match backend {
+        Backend::Cpu => "Cpu",
+        Backend::Cuda => "Cuda",
+        Backend::Reference => "Reference",
+    })
+}
+
+pub fn evaluation(evaluation: &Evaluation) -> Value {
+    match *evaluation {
+        Evaluation::Knn(Knn { k, temperature, metric }) => {
+            let mut fields = vec![("k", whole(k))];
+            match metric {
+                Metric::Cosine => {
+                    fields.push(("metric", Value::tag("Cosine")));
+                    fields.push(("temperature", Value::float(temperature)));
+                }
+                Metric::Euclidean => fields.push(("metric", Value::tag("Euclidean"))),
+            }
+            Value::Record("Knn", fields)
+        }
+        Evaluation::LinearProbe(LinearProbe { epochs, batch, learning_rate, momentum, weight_decay, seed }) => {
+            Value::Record(
+                "LinearProbe",
+                vec![
+                    ("epochs", whole(epochs)),
+                    ("batch", whole(batch)),
+                    ("learning_rate", Value::float(learning_rate)),
+                    ("momentum", Value::float(momentum)),
+                    ("weight_decay", Value::float(weight_decay)),
+                    ("seed", whole(seed)),
+                ],
+            )
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The section `model`. Models are compiled types: the sizes listed here are those that were compiled.
+
+use crate::experiment::problem::Found;
+use crate::experiment::read::{At, Fields, boolean, record, unit, variant, whole};
+use crate::experiment::recipe::{Backbone, Head, Initialization, Model, Stem};
+
+pub const SIDES: [u32; 5] = [32, 64, 96, 128, 224];
+pub const HIDDEN_WIDTHS: [u32; 3] = [512, 1024, 2048];
+pub const OUTPUT_WIDTHS: [u32; 4] = [64, 128, 256, 2048];
+pub const LAYER_COUNTS: [u32; 2] = [2, 3];
+
+/// Lightly's `SimCLRProjectionHead(512, 512, 128)`.
+const HEAD: Head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+
+/// Defaults: ResNet-18 with torchvision's stem at 32×32 and the head of Lightly's example.
+pub const DEFAULT: Model = Model {
+    backbone: Backbone::ResNet18 { stem: Stem::ImageNet },
+    side: 32,
+    head: HEAD,
+    initialization: Initialization::Torchvision,
+};
+
+pub fn model(at: &At, found: &mut Found) -> Option<Model> {
+    record(at, found, "Model", |fields| {
+        let backbone = fields.optional("backbone", DEFAULT.backbone, backbone);
+        let side = fields.optional("side", DEFAULT.side, |at, found| compiled(at, found, &SIDES));
+        let head = fields.optional("head", DEFAULT.head, head);
+        let initialization = fields.optional("initialization", DEFAULT.initialization, |at, found| {
+            unit(at, found, &[("Torchvision", Initialization::Torchvision)])
+        });
+        Some(Model { backbone: backbone?, side: side?, head: head?, initialization: initialization? })
+    })
+}
+
+fn backbone(at: &At, found: &mut Found) -> Option<Backbone> {
+    variant(at, found, &[("ResNet18", resnet18)])
+}
+
+fn resnet18(fields: &mut Fields) -> Option<Backbone> {
+    let stem = fields.optional("stem", Stem::ImageNet, |at, found| {
+        unit(at, found, &[("ImageNet", Stem::ImageNet), ("Cifar", Stem::Cifar)])
+    });
+    Some(Backbone::ResNet18 { stem: stem? })
+}
+
+fn head(at: &At, found: &mut Found) -> Option<Head> {
+    variant(at, found, &[("None", |_| Some(Head::None)), ("Linear", linear), ("Mlp", mlp)])
+}
+
+fn linear(fields: &mut Fields) -> Option<Head> {
+    let output = fields.optional("output", 128, |at, found| compiled(at, found, &OUTPUT_WIDTHS));
+    let batch_norm = fields.optional("batch_norm", true, boolean);
+    let bias = fields.optional("bias", false, boolean);
+    Some(Head::Linear { output: output?, batch_norm: batch_norm?, bias: bias? })
+}
+
+fn mlp(fields: &mut Fields) -> Option<Head> {
+    let layers = fields.optional("layers", 2, |at, found| compiled(at, found, &LAYER_COUNTS));
+    let hidden = fields.optional("hidden", 512, |at, found| compiled(at, found, &HIDDEN_WIDTHS));
+    let output = fields.optional("output", 128, |at, found| compiled(at, found, &OUTPUT_WIDTHS));
+    let batch_norm = fields.optional("batch_norm", true, boolean);
+    let bias = fields.optional("bias", false, boolean);
+    Some(Head::Mlp { layers: layers?, hidden: hidden?, output: output?, batch_norm: batch_norm?, bias: bias? })
+}
+
+/// One of the sizes that a model was compiled for.
+fn compiled(at: &At, found: &mut Found, sizes: &[u32]) -> Option<u32> {
+    let value = whole(at, found, 0..=u64::MAX)?;
+    let size = sizes.iter().copied().find(|size| u64::from(*size) == value);
+    if size.is_none() {
+        let list = sizes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        found.add(
+            at.problem(format!("no model of size `{value}` was compiled here")).expected(format!("one of {list}")),
+        );
+    }
+    size
+}

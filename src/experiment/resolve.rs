@@ -1,0 +1,204 @@
+//! From sections, each right by itself, to a run: lengths become steps, `Native` becomes a kind of numbers, and what
+//! only shows when sections meet is checked.
+
+use crate::experiment::file::LoadOptions;
+use crate::experiment::length::Length;
+use crate::experiment::problem::{Found, Problem, Span};
+use crate::experiment::read::Placed;
+use crate::experiment::read::evaluate::PlacedEvaluation;
+use crate::experiment::read::train::{ScheduleSection, TrainSection};
+use crate::experiment::recipe::{Augmentation, Backend, Dataset, Evaluation, Model, Numerics, Schedule, Split, Train};
+use crate::experiment::run::{Bookkeeping, DataFacts, Run};
+use crate::experiment::smoke;
+
+/// The data of a cell and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataPart {
+    pub dataset: Dataset,
+    pub split: Split,
+    /// `None` where the data could not be looked at, which is a problem of its own.
+    pub facts: Option<DataFacts>,
+    /// Height and width that all images of the data set in the file share.
+    pub native_side: Option<u32>,
+}
+
+impl DataPart {
+    /// Looks at the data, unless `--smoke` replaces them.
+    pub fn new(dataset: Placed<Dataset>, split: Split, options: &LoadOptions, found: &mut Found) -> DataPart {
+        let native_side = match dataset.value {
+            Dataset::Builtin(_) | Dataset::Cifar10 { .. } | Dataset::Cifar100 { .. } => Some(32),
+            Dataset::ImageFolder { .. } => None,
+        };
+        let (dataset, split, span) = if options.smoke {
+            (smoke::DATASET, smoke::SPLIT, dataset.span)
+        } else {
+            (rooted(dataset.value, options.data_root), split, dataset.span)
+        };
+        let facts = (options.facts)(&dataset, split);
+        let facts = facts.map_err(|error| found.add(facts_problem(span, &error))).ok();
+        DataPart { dataset, split, facts, native_side }
+    }
+}
+
+fn rooted(mut dataset: Dataset, data_root: Option<&str>) -> Dataset {
+    let Some(given) = data_root else { return dataset };
+    match &mut dataset {
+        Dataset::Builtin(_) => {}
+        Dataset::Cifar10 { root } | Dataset::Cifar100 { root } | Dataset::ImageFolder { root } => {
+            given.clone_into(root);
+        }
+    }
+    dataset
+}
+
+fn facts_problem(span: Span, error: &str) -> Problem {
+    let (message, help) = error.split_once('\n').unwrap_or((error, ""));
+    let problem = Problem::new(span, "dataset", message);
+    if help.trim().is_empty() { problem } else { problem.help(help) }
+}
+
+/// The sections of one cell; a section with mistakes is `None`, and what needs it is not checked.
+pub struct Parts<'a> {
+    pub data: Option<&'a DataPart>,
+    pub model: Option<&'a Model>,
+    pub views: Option<&'a Placed<Vec<Augmentation>>>,
+    pub train: Option<&'a TrainSection>,
+    pub evaluate: Option<&'a Vec<PlacedEvaluation>>,
+}
+
+impl Parts<'_> {
+    /// The run of these sections, with seed 0; its replicates differ in the seed alone.
+    pub fn run(&self, options: &LoadOptions, found: &mut Found) -> Option<Run> {
+        let numerics = self.train.and_then(|train| numerics(train.numerics, options.backend, found));
+        self.check_size(found);
+        let facts = self.data.and_then(|data| data.facts);
+        let trained = self.train.zip(facts).and_then(|(train, facts)| {
+            let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
+            Some((train_recipe(train, &steps, numerics?), bookkeeping))
+        });
+        let evaluate = self
+            .evaluate
+            .zip(facts)
+            .and_then(|(placed, facts)| evaluations(placed, facts.n_train, options.smoke, found));
+        let (data, (train, bookkeeping)) = (self.data?, trained?);
+        Some(Run {
+            dataset: data.dataset.clone(),
+            facts: facts?,
+            split: data.split,
+            model: self.model?.clone(),
+            views: self.views?.value.clone(),
+            train,
+            evaluate: evaluate?,
+            seed: 0,
+            backend: options.backend,
+            smoke: options.smoke,
+            bookkeeping,
+        })
+    }
+
+    /// Without a crop nothing brings an image to the model's side.
+    fn check_size(&self, found: &mut Found) {
+        let (Some(data), Some(model), Some(views)) = (self.data, self.model, self.views) else { return };
+        let has_crop = views.value.iter().any(|view| matches!(view, Augmentation::RandomResizedCrop { .. }));
+        if has_crop || data.native_side == Some(model.side) {
+            return;
+        }
+        let images = data.native_side.map_or("images of any size".to_owned(), |side| format!("{side}×{side} images"));
+        let message = format!("these views leave {images} as they are, but the model's side is {}", model.side);
+        found.add(Problem::new(views.span, "views", message).expected("a `RandomResizedCrop`"));
+    }
+}
+
+fn numerics(asked: Placed<Option<Numerics>>, backend: Backend, found: &mut Found) -> Option<Numerics> {
+    match (asked.value, backend) {
+        (None | Some(Numerics::F32), Backend::Cpu | Backend::Reference) | (Some(Numerics::F32), Backend::Cuda) => {
+            Some(Numerics::F32)
+        }
+        (None | Some(Numerics::Bf16), Backend::Cuda) => Some(Numerics::Bf16),
+        (Some(Numerics::Bf16), Backend::Cpu | Backend::Reference) => {
+            let problem = Problem::new(asked.span, "train.numerics", "`Bf16` needs the device `cuda`");
+            found.add(problem.expected("`Native` or `F32` on this device"));
+            None
+        }
+    }
+}
+
+/// What lengths come to.
+struct Steps {
+    batch: u32,
+    length: u64,
+    schedule: Schedule,
+}
+
+fn steps(train: &TrainSection, n_train: u32, is_smoke: bool, found: &mut Found) -> Option<(Steps, Bookkeeping)> {
+    let batch = if is_smoke { smoke::batch(train.batch.value, n_train) } else { train.batch.value };
+    if batch > n_train {
+        let message = format!("a batch of {batch} is larger than the {n_train} training images");
+        found.add(Problem::new(train.batch.span, "train.batch", message).expected(format!("at most {n_train}")));
+        return None;
+    }
+    let in_steps = |length: Length| length.steps(batch, n_train);
+    let full = in_steps(train.length.value);
+    let length = if is_smoke { smoke::length_steps(full) } else { full };
+    let schedule = match train.schedule.value {
+        ScheduleSection::Constant => Schedule::Constant,
+        ScheduleSection::Cosine => Schedule::Cosine,
+        ScheduleSection::WarmupCosine { warmup, form } => {
+            let mut warmup_steps = in_steps(warmup);
+            if is_smoke {
+                warmup_steps = smoke::warmup_steps(warmup_steps, full, length);
+            }
+            if length > 0 && warmup_steps >= length {
+                let message =
+                    format!("a warm-up of {warmup_steps} steps does not end within the {length} of the training");
+                let problem = Problem::new(train.schedule.span, "train.schedule.warmup", message);
+                found.add(problem.expected("a warm-up shorter than `train.length`"));
+                return None;
+            }
+            Schedule::WarmupCosine { warmup_steps, form }
+        }
+    };
+    let bookkeeping = Bookkeeping {
+        metrics_every_steps: in_steps(train.metrics_every).max(1),
+        checkpoint_every_steps: in_steps(train.checkpoint_every).max(1),
+    };
+    Some((Steps { batch, length, schedule }, if is_smoke { smoke::BOOKKEEPING } else { bookkeeping }))
+}
+
+fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics) -> Train {
+    Train {
+        length_steps: steps.length,
+        batch: steps.batch,
+        temperature: train.temperature,
+        batch_norm_scope: train.batch_norm_scope,
+        optimizer: train.optimizer,
+        learning_rate: train.learning_rate,
+        schedule: steps.schedule,
+        numerics,
+    }
+}
+
+fn evaluations(
+    placed: &[PlacedEvaluation],
+    n_train: u32,
+    is_smoke: bool,
+    found: &mut Found,
+) -> Option<Vec<Evaluation>> {
+    let mut is_right = true;
+    let mut evaluations = Vec::with_capacity(placed.len());
+    for (index, asked) in placed.iter().enumerate() {
+        let evaluation = if is_smoke { smoke::evaluation(&asked.value, n_train) } else { asked.value.clone() };
+        let (field, size) = match &evaluation {
+            Evaluation::Knn(knn) => ("k", knn.k),
+            Evaluation::LinearProbe(probe) => ("batch", probe.batch),
+        };
+        if size > n_train {
+            let message = format!("`{field}` is {size}, more than the {n_train} training images");
+            let problem = Problem::new(asked.span, format!("evaluate[{index}].{field}"), message);
+            found.add(problem.expected(format!("at most {n_train}")));
+            is_right = false;
+        }
+        evaluations.push(evaluation);
+    }
+    is_right.then_some(evaluations)
+}

@@ -1,0 +1,171 @@
+//! Every kind of mistake, as a user sees it.
+
+use super::{loaded, options};
+use crate::experiment::{LoadOptions, Problems, load};
+
+const EXPECTED: &str = include_str!("messages.expected");
+
+/// A name, the text of a file and the overrides it is loaded with.
+type Case = (&'static str, &'static str, &'static [&'static str]);
+
+const CASES: [Case; 34] = [
+    ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
+    ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
+    ("unclosed", "Experiment(question: \"q\"", &[]),
+    ("empty file", "", &[]),
+    ("another kind of file", "[1, 2]", &[]),
+    ("missing fields", "Experiment()", &[]),
+    ("duplicate field", "Experiment(question: \"a\", dataset: Cifar10(root: \"d\"), question: \"b\")", &[]),
+    ("missing root", "Experiment(question: \"q\", dataset: Cifar10)", &[]),
+    ("data not there", "Experiment(question: \"q\", dataset: Cifar10(root: \"missing\"), train: (batch: 1))", &[]),
+    ("unknown variant", "Experiment(question: \"q\", dataset: Cifar10(root: \"d\"), train: (optimizer: Sdg))", &[]),
+    ("case", "Experiment(question: \"q\", dataset: cifar10(root: \"d\"))", &[]),
+    ("wrong type", "Experiment(question: \"q\", dataset: Cifar10(root: \"d\"), train: (batch: \"256\"))", &[]),
+    ("not finite", "Experiment(question: \"q\", dataset: Cifar10(root: \"d\"), train: (temperature: inf))", &[]),
+    ("positional", "Experiment(question: \"q\", dataset: Cifar10(\"d\"), evaluate: [Knn(200)])", &[]),
+    (
+        "probability",
+        "Experiment(question: \"q\", dataset: Builtin, views: [RandomResizedCrop, Grayscale(p: 1.5)])",
+        &[],
+    ),
+    (
+        "reversed range",
+        "Experiment(question: \"q\", dataset: Builtin, views: [RandomResizedCrop(scale: (1.0, 0.08))])",
+        &[],
+    ),
+    (
+        "mixed jitter",
+        "Experiment(question: \"q\", dataset: Builtin, views: [RandomResizedCrop, ColorJitter(strength: 1, hue: 0.1)])",
+        &[],
+    ),
+    (
+        "order of views",
+        "Experiment(question: \"q\", dataset: Builtin, views: [Normalize(ImageNet), RandomResizedCrop])",
+        &[],
+    ),
+    ("no crop", "Experiment(question: \"q\", dataset: ImageFolder(root: \"d\"), views: [HorizontalFlip])", &[]),
+    ("not compiled", "Experiment(question: \"q\", dataset: Builtin, model: (side: 48, head: Mlp(hidden: 300)))", &[]),
+    (
+        "batch above data",
+        "Experiment(question: \"q\", dataset: Builtin(train_per_class: 10), train: (batch: 256))",
+        &[],
+    ),
+    (
+        "bank too small",
+        "Experiment(question: \"q\", dataset: Builtin(train_per_class: 10), train: (batch: 16), evaluate: [Knn(k: 200)])",
+        &[],
+    ),
+    (
+        "warm-up too long",
+        "Experiment(question: \"q\", dataset: Builtin, train: (length: Epochs(5), schedule: WarmupCosine(warmup: Epochs(10))))",
+        &[],
+    ),
+    ("numerics", "Experiment(question: \"q\", dataset: Builtin, train: (numerics: Bf16), evaluate: [])", &[]),
+    (
+        "nesterov",
+        "Experiment(question: \"q\", dataset: Builtin, train: (optimizer: Sgd(nesterov: true), metrics_every: Steps(0)))",
+        &[],
+    ),
+    (
+        "one bad value of an axis",
+        "Experiment(\n    question: \"q\",\n    dataset: Builtin,\n    sweep: [Axis(\"train.batch\", [64, 0, 128]), Axis(\"train.temperature\", [0.1, 0.5])],\n)",
+        &[],
+    ),
+    (
+        "axis of no field",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.bacth\", [64, 128])])",
+        &[],
+    ),
+    (
+        "axis into nothing",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"evaluate[3].k\", [1])], evaluate: [Knn])",
+        &[],
+    ),
+    (
+        "axis over seeds",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"seeds\", [[0], [1]]), Axis(\"train batch\", [1])])",
+        &[],
+    ),
+    (
+        "axes",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.batch\", [64]), Axis(\"train.batch\", [32]), Axis(\"train\", [()])])",
+        &[],
+    ),
+    (
+        "empty axis, uneven zip",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.batch\", []), Zip([Axis(\"train.batch\", [64, 32]), Axis(\"model.side\", [32])])])",
+        &[],
+    ),
+    (
+        "duplicate cells",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.batch\", [64, 0x40]), Axis(\"train.length\", [Epochs(1), Examples(5000)])])",
+        &[],
+    ),
+    (
+        "table",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.batch\", [64, 32]), Axis(\"model.side\", [32, 64])], table: (rows: \"train.bach\", columns: [], metric: \"knn.top2\"))",
+        &[],
+    ),
+    (
+        "overrides",
+        "Experiment(question: \"q\", dataset: Builtin)",
+        &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[0].p=1"],
+    ),
+];
+
+const SEVERAL: &str = "Experiment(
+    question: \" \",
+    dataset: Builtin(n_classes: 1),
+    model: (backbone: ResNet18(stem: Cifr), sid: 32),
+    train: (
+        length: Epoch(100),
+        temprature: 0.5,
+        learning_rate: -0.1,
+    ),
+    evaluate: [Knn(k: 0), Knn(k: 1.5)],
+)";
+
+fn problems((_, text, overrides): &Case) -> Problems {
+    let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+    load("experiments/x.ron", text, &options(&overrides)).expect_err("a mistake")
+}
+
+#[test]
+fn every_mistake_is_shown_with_its_place() {
+    let cases = CASES.iter().map(|case| format!("# {}\n\n{}\n", case.0, problems(case)));
+    let found = cases.collect::<Vec<_>>().join("\n");
+    if std::env::var_os("ABLATE_BLESS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/experiment/tests/messages.expected");
+        std::fs::write(path, &found).expect("the expected messages are written");
+        return;
+    }
+    for (found, expected) in found.split("\n# ").zip(EXPECTED.split("\n# ")) {
+        assert_eq!(found, expected, "to accept: ABLATE_BLESS=1 cargo test --lib every_mistake_is_shown");
+    }
+    assert_eq!(found.len(), EXPECTED.len());
+}
+
+#[test]
+fn a_mistake_of_many_cells_is_one_mistake() {
+    let numbers = (2..102).map(|batch| batch.to_string()).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "Experiment(question: \"q\", dataset: Builtin, train: (temperature: 0), sweep: [Axis(\"train.batch\", [{numbers}])])"
+    );
+    let problems = loaded(&text).expect_err("the temperature is 0");
+    assert_eq!(problems.list().len(), 1, "{problems}");
+    assert_eq!(problems.list()[0].path, "train.temperature");
+}
+
+#[test]
+fn shrinking_does_not_hide_mistakes() {
+    let text = "Experiment(question: \"q\", dataset: ImageFolder(root: \"missing\"), views: [], train: (batch: 1))";
+    let problems = load("x.ron", text, &LoadOptions { smoke: true, ..options(&[]) }).expect_err("two mistakes");
+    let paths: Vec<&str> = problems.list().iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["views", "train.batch"]);
+}
+
+#[test]
+fn colours_are_optional() {
+    let problems = problems(&CASES[1]);
+    assert!(problems.render(true).contains('\u{1b}') && !problems.render(false).contains('\u{1b}'));
+}
