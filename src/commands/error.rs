@@ -28,6 +28,8 @@ pub enum CommandError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("failed to write to standard output: {0}")]
     Output(#[from] std::io::Error),
+    #[error("failed to make the picture: {0}")]
+    Picture(String),
     #[error("{0}")]
     Damaged(String),
 }
@@ -40,7 +42,11 @@ impl CommandError {
             CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
             CommandError::Store(_) | CommandError::Runner(RunnerError::Store(_)) => 4,
-            CommandError::Report(_) | CommandError::Write { .. } | CommandError::Output(_) => 1,
+            CommandError::Runner(RunnerError::Artefact(_))
+            | CommandError::Report(_)
+            | CommandError::Write { .. }
+            | CommandError::Output(_)
+            | CommandError::Picture(_) => 1,
         }
     }
 
@@ -55,6 +61,7 @@ impl CommandError {
             | CommandError::Runner(_)
             | CommandError::Report(_)
             | CommandError::Write { .. }
+            | CommandError::Picture(_)
             | CommandError::Damaged(_) => false,
         }
     }
@@ -71,6 +78,7 @@ impl CommandError {
             | CommandError::Report(_)
             | CommandError::Write { .. }
             | CommandError::Output(_)
+            | CommandError::Picture(_)
             | CommandError::Damaged(_) => {
                 if color {
                     format!("\x1b[1;31merror\x1b[0m: {self}\n")

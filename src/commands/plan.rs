@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table};
 use serde_json::json;
 
 use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, count, open, print, print_json};
 use crate::experiment::{Cell, Experiment, evaluation_names};
+use crate::report::render::text::STYLE;
 use crate::results::{self, RunState, State};
 
 #[derive(Debug, Clone, Args)]
@@ -63,7 +64,7 @@ fn to_train(lines: &[Line]) -> usize {
 
 fn as_text(experiment: &Experiment, lines: &[Line]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
     let axes = experiment.axes.iter().map(|axis| axis.path.clone());
     table.set_header(axes.chain(["seed", "key", "training", "evaluations"].map(str::to_owned)));
     for line in lines {

@@ -58,6 +58,11 @@ impl Checkpoint {
         Checkpoint { state, epochs: Vec::new(), history_bytes: None }
     }
 
+    /// With what the epochs so far cost.
+    pub fn with_epochs(self, epochs: Vec<EpochCost>) -> Checkpoint {
+        Checkpoint { epochs, ..self }
+    }
+
     /// The history kept with it; empty when it carries none.
     pub fn history(&self) -> Result<History, HistoryError> {
         self.history_bytes.as_deref().map_or_else(|| Ok(History::default()), History::from_parquet)

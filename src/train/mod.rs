@@ -155,15 +155,15 @@ pub fn pretrain(
         }
         history.steps.push(crate::history::StepMetrics { step, epoch, loss, learning_rate, detail });
         let done = step + 1;
-        let stop = watcher.should_stop();
+        let stop = watcher.should_stop() && done < run.train.length_steps;
         let wanted = done % run.bookkeeping.checkpoint_every_steps == 0 && done < run.train.length_steps;
         if wanted || stop {
-            let checkpoint = Checkpoint { epochs: cost.so_far(), ..Checkpoint::of(executor.save()) };
+            let checkpoint = Checkpoint::of(executor.save()).with_epochs(cost.so_far());
             watcher.keep(&checkpoint.to_bytes_with(&history, executor.plan())?).map_err(TrainError::Keep)?;
         }
         cost.step(epoch, run.train.batch, [viewed - began, differentiated - viewed], update_s, began.elapsed());
         watcher.step(&Progress { step: done, length_steps: run.train.length_steps, loss, images_per_s: cost.images_per_s() });
-        if stop && done < run.train.length_steps {
+        if stop {
             return Err(TrainError::Interrupted { step });
         }
     }

@@ -4,7 +4,7 @@ mod csv;
 mod json;
 mod latex;
 mod markdown;
-mod text;
+pub mod text;
 
 use crate::report::table::{AblationTable, TableCell, Unit};
 

@@ -14,7 +14,8 @@ const LABELS_WIDTH: usize = 32;
 /// A header longer than this wraps where it is wider than the numbers below it.
 const HEADER_WIDTH: usize = 20;
 
-const STYLE: TableStyle = TableStyle::new()
+/// Rules above, below and under the header; no vertical lines, so that numbers can be copied.
+pub const STYLE: TableStyle = TableStyle::new()
     .top_border(LineStyle::none().fill('─').junction('─'))
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));
