@@ -140,7 +140,7 @@ fn every_mistake_is_shown_with_its_place() {
         return;
     }
     for (found, expected) in found.split("\n# ").zip(EXPECTED.split("\n# ")) {
-        assert_eq!(found, expected, "to accept: ABLATE_BLESS=1 cargo test --lib every_mistake_is_shown");
+        assert_eq!(found, expected, "to accept: ABLATE_BLESS=1 cargo test --lib every_mistake");
     }
     assert_eq!(found.len(), EXPECTED.len());
 }
