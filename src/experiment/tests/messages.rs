@@ -8,7 +8,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 34] = [
+const CASES: [Case; 35] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -110,6 +110,11 @@ const CASES: [Case; 34] = [
         "overrides",
         "Experiment(question: \"q\", dataset: Builtin)",
         &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[0].p=1"],
+    ),
+    (
+        "override of what is swept",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train\", [(), (batch: 64)])])",
+        &["train.batch=128"],
     ),
 ];
 
