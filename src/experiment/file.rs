@@ -1,5 +1,6 @@
 //! The format of an experiment file: text and overrides in, a checked and resolved [`Experiment`] out, or every mistake
-//! at once. Field order is free, and whatever a file leaves out takes the default that the section's reader documents.
+//! at once. Field order is free, and whatever a file leaves out takes a default: `format.ron`, beside this file, spells
+//! all of them out.
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
@@ -9,8 +10,9 @@ use crate::experiment::grid::Grid;
 use crate::experiment::layout::layout;
 use crate::experiment::path::{FieldPath, replaced};
 use crate::experiment::problem::{Found, Problem, Problems, Source, Span};
+use crate::experiment::read::scalar::{text, whole};
 use crate::experiment::read::sweep::{Factor, SWEEPABLE, TableSection, sweep, table};
-use crate::experiment::read::{At, Fields, Path, Placed, list, record, text, whole};
+use crate::experiment::read::{At, Fields, Path, Placed, list, record};
 use crate::experiment::recipe::{Backend, Dataset, Split};
 use crate::experiment::run::DataFacts;
 use crate::experiment::tree::{Kind, Node, parse};
@@ -38,8 +40,9 @@ const RUNS_MAX_MAX: u64 = 1_000_000;
 /// Reads an experiment. `shown_path` names it in messages, and its stem names the experiment.
 pub fn load(shown_path: &str, text: &str, options: &LoadOptions) -> Result<Experiment, Problems> {
     let mut found = Found::default();
-    let root = parse(0, text, 0, &mut found).map(|root| overridden(root, options.overrides, &mut found));
-    let experiment = root.and_then(|root| experiment(shown_path, &root, options, &mut found));
+    let mut paths = Vec::new();
+    let root = parse(0, text, 0, &mut found).map(|root| overridden(root, options.overrides, &mut paths, &mut found));
+    let experiment = root.and_then(|root| experiment(shown_path, &root, &paths, options, &mut found));
     match experiment {
         Some(experiment) if found.is_empty() => Ok(experiment),
         Some(_) | None => Err(found.into_problems(sources(shown_path, text, options.overrides))),
@@ -55,15 +58,26 @@ fn sources(shown_path: &str, text: &str, overrides: &[String]) -> Vec<Source> {
     std::iter::once(file).chain(others).collect()
 }
 
-/// Every override in order; a bad one changes nothing but is a problem.
-fn overridden(mut root: Arc<Node>, overrides: &[String], found: &mut Found) -> Arc<Node> {
+/// Every override in order; a bad one changes nothing but is a problem. `paths` gets those that were replaced.
+fn overridden(
+    mut root: Arc<Node>,
+    overrides: &[String],
+    paths: &mut Vec<(FieldPath, Span)>,
+    found: &mut Found,
+) -> Arc<Node> {
     for (index, text) in overrides.iter().enumerate() {
-        root = with_override(&root, index + 1, text, found).unwrap_or(root);
+        root = with_override(&root, index + 1, text, paths, found).unwrap_or(root);
     }
     root
 }
 
-fn with_override(root: &Arc<Node>, source: usize, text: &str, found: &mut Found) -> Option<Arc<Node>> {
+fn with_override(
+    root: &Arc<Node>,
+    source: usize,
+    text: &str,
+    paths: &mut Vec<(FieldPath, Span)>,
+    found: &mut Found,
+) -> Option<Arc<Node>> {
     let whole = Span { source, start: 0, end: text.len() };
     let Some(equals) = text.find('=') else {
         let message = format!("the override `{text}` has no `=`");
@@ -74,7 +88,7 @@ fn with_override(root: &Arc<Node>, source: usize, text: &str, found: &mut Found)
     let path: FieldPath = match text[..equals].trim().parse() {
         Ok(path) => path,
         Err(error) => {
-            let problem = Problem::new(path_span, "", format!("{error}"));
+            let problem = Problem::new(path_span, "", error.to_string());
             found.add(problem.expected("fields and indices, `train.batch` or `evaluate[0].k`"));
             return None;
         }
@@ -89,10 +103,25 @@ fn with_override(root: &Arc<Node>, source: usize, text: &str, found: &mut Found)
     };
     syntax.into_problems(Vec::new()).list().iter().for_each(|problem| found.add(problem.clone()));
     match replaced(root, &path.0, 0, &value, path_span) {
-        Ok(root) => Some(root),
+        Ok(root) => {
+            paths.push((path, path_span));
+            Some(root)
+        }
         Err(error) => {
             found.add(Problem::new(path_span, &path, error.to_string()));
             None
+        }
+    }
+}
+
+/// An override that an axis replaces in every cell would be ignored without a word.
+fn check_overwritten(paths: &[(FieldPath, Span)], factors: &[Factor], found: &mut Found) {
+    for axis in factors.iter().flat_map(|factor| &factor.axes) {
+        for (path, span) in paths.iter().filter(|(path, _)| axis.path.contains(path)) {
+            let message = format!("the sweep replaces `{}` in every cell, so this override has no effect", axis.path);
+            found.add(
+                Problem::new(*span, path, message).help("override `sweep` (and `table`), or run the recipe alone"),
+            );
         }
     }
 }
@@ -106,12 +135,19 @@ struct Frame {
     table: Option<TableSection>,
 }
 
-fn experiment(shown_path: &str, root: &Arc<Node>, options: &LoadOptions, found: &mut Found) -> Option<Experiment> {
+fn experiment(
+    shown_path: &str,
+    root: &Arc<Node>,
+    overridden: &[(FieldPath, Span)],
+    options: &LoadOptions,
+    found: &mut Found,
+) -> Option<Experiment> {
     let frame = record(&At { node: root, path: Path::Root }, found, "Experiment", |fields| Some(frame(fields)))?;
     let sections = sections(root);
     let mut seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
     let placed = frame.factors.as_ref();
     let factors = if options.ignore_sweep { &[] } else { placed.map_or(&[][..], |placed| &placed.value) };
+    check_overwritten(overridden, factors, found);
     if options.smoke {
         seeds.truncate(smoke::SEEDS_MAX);
     }

@@ -49,7 +49,7 @@ impl Grid<'_> {
 
     /// Cells × seeds, without building them.
     pub fn n_runs(&self) -> u128 {
-        let cells = self.factors.iter().fold(1u128, |cells, factor| cells.saturating_mul(factor.len() as u128));
+        let cells = self.factors.iter().fold(1u128, |cells, factor| cells.saturating_mul(factor.n_values() as u128));
         cells.saturating_mul(self.seeds.len() as u128)
     }
 
@@ -75,7 +75,7 @@ impl Grid<'_> {
     fn advance(&self, choice: &mut [usize]) -> bool {
         for (place, factor) in choice.iter_mut().zip(self.factors).rev() {
             *place += 1;
-            if *place < factor.len() {
+            if *place < factor.n_values() {
                 return true;
             }
             *place = 0;

@@ -1,7 +1,8 @@
 //! Lengths as a file gives them; they become steps here and nowhere else.
 
 use crate::experiment::problem::Found;
-use crate::experiment::read::{At, Fields, variant, whole};
+use crate::experiment::read::scalar::whole;
+use crate::experiment::read::{At, Fields, variant};
 
 /// A stretch of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

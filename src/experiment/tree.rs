@@ -4,6 +4,7 @@
 //! text (`RawValue`), so that each key and value keeps its place. Unlike `ron::Value` the tree keeps variant names and
 //! the spelling of numbers, and sees duplicate keys.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::experiment::problem::{Found, Problem, Span};
 
-/// Longer texts are refused: 1 MiB.
-pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Longer texts are refused: 256 KiB.
+pub const TEXT_BYTES_MAX: usize = 1 << 18;
 
-/// Deeper texts are refused; the format needs 8 levels.
-const DEPTH_MAX: usize = 32;
+/// Deeper texts are refused; the format needs 9 levels. A level costs a few passes of `ron` over what is inside it.
+const DEPTH_MAX: usize = 16;
 
 /// A value and its place. Shared, so that a cell of a sweep copies only the way to what it replaces.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,6 +233,14 @@ impl<'de> Visitor<'de> for LevelVisitor {
     }
 }
 
+/// Without the comments before and behind a value. `ron` has cut the plain whitespace off already and would parse the
+/// value once more, so it is asked only where there can be a comment.
+fn without_comments(raw: &RawValue) -> &RawValue {
+    let text = raw.get_ron();
+    let is_bare = !text.starts_with(char::is_whitespace) && !text.ends_with(char::is_whitespace);
+    if is_bare && !text.contains("//") && !text.contains("/*") { raw } else { raw.trim() }
+}
+
 struct Parser<'t> {
     source: usize,
     text: &'t str,
@@ -245,7 +254,7 @@ impl<'t> Parser<'t> {
     }
 
     fn node(&self, raw: &'t RawValue, depth: usize, found: &mut Found) -> Node {
-        let text = raw.trim().get_ron();
+        let text = without_comments(raw).get_ron();
         let span = self.span(text);
         if depth > DEPTH_MAX {
             found.add(too_deep(span));
@@ -290,7 +299,7 @@ impl<'t> Parser<'t> {
     }
 
     fn record(&self, name: Option<&str>, inside: Option<&'t str>, depth: usize, found: &mut Found) -> Kind {
-        let (mut fields, mut items) = (Vec::<Field>::new(), Vec::new());
+        let (mut fields, mut items, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         match inside.and_then(|text| self.level(text, false, found)) {
             Some(Level::Fields(raw_fields)) => {
                 for (name, raw) in raw_fields {
@@ -299,10 +308,10 @@ impl<'t> Parser<'t> {
                         span: self.span(name),
                         value: Arc::new(self.node(raw, depth + 1, found)),
                     };
-                    if fields.iter().any(|earlier| earlier.name == field.name) {
-                        found.add(Problem::new(field.span, "", format!("field `{name}` is given twice")));
-                    } else {
+                    if seen.insert(name) {
                         fields.push(field);
+                    } else {
+                        found.add(Problem::new(field.span, "", format!("field `{name}` is given twice")));
                     }
                 }
             }
@@ -320,14 +329,14 @@ impl<'t> Parser<'t> {
         let is_map = text.starts_with('{');
         match self.level(text, is_map, found) {
             Some(Level::Pairs(raw_pairs)) => {
-                let mut pairs: Vec<(Arc<Node>, Arc<Node>)> = Vec::new();
+                let (mut pairs, mut seen) = (Vec::new(), BTreeSet::new());
                 for (key, value) in raw_pairs {
                     let (key, value) =
                         (Arc::new(self.node(key, depth + 1, found)), Arc::new(self.node(value, depth + 1, found)));
-                    if pairs.iter().any(|(earlier, _)| earlier.kind == key.kind) {
-                        found.add(Problem::new(key.span, "", format!("key `{}` is given twice", key.short())));
-                    } else {
+                    if seen.insert(key.to_string()) {
                         pairs.push((key, value));
+                    } else {
+                        found.add(Problem::new(key.span, "", format!("key `{}` is given twice", key.short())));
                     }
                 }
                 Kind::Map(pairs)

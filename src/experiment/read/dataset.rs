@@ -1,10 +1,14 @@
 //! The sections `dataset` and `split`.
 
 use crate::experiment::problem::Found;
-use crate::experiment::read::{At, Fields, count, real, text, variant, whole};
+use crate::experiment::read::scalar::{count, real, text, whole};
+use crate::experiment::read::{At, Fields, variant};
 use crate::experiment::recipe::{Builtin, Dataset, Split};
 
-/// Every section of a file has to name its data; nothing is assumed.
+/// As many as the built-in set has forms.
+const CLASSES_MAX: u32 = 100;
+
+/// Every file has to name its data; nothing is assumed.
 pub fn dataset(at: &At, found: &mut Found) -> Option<Dataset> {
     variant(
         at,
@@ -15,7 +19,7 @@ pub fn dataset(at: &At, found: &mut Found) -> Option<Dataset> {
 
 /// Defaults: 10 classes, 500 images a class to train on and 100 to ask about, seed 0.
 fn builtin(fields: &mut Fields) -> Option<Dataset> {
-    let n_classes = fields.optional("n_classes", 10, |at, found| count(at, found, 2..=1000));
+    let n_classes = fields.optional("n_classes", 10, |at, found| count(at, found, 2..=CLASSES_MAX));
     let train_per_class = fields.optional("train_per_class", 500, |at, found| count(at, found, 1..=100_000));
     let test_per_class = fields.optional("test_per_class", 100, |at, found| count(at, found, 1..=100_000));
     let seed = fields.optional("seed", 0, |at, found| whole(at, found, 0..=u64::MAX));

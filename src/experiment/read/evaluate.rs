@@ -1,9 +1,8 @@
 //! The section `evaluate`: what is asked of a trained encoder.
 
 use crate::experiment::problem::{Found, Span};
-use crate::experiment::read::{
-    At, Fields, Placed, below_one, count, list, not_negative, positive, unit, variant, whole,
-};
+use crate::experiment::read::scalar::{below_one, count, not_negative, positive, whole};
+use crate::experiment::read::{At, Fields, Placed, list, unit, variant};
 use crate::experiment::recipe::{Evaluation, Knn, LinearProbe, Metric};
 
 /// Lightly's k-NN.

@@ -6,16 +6,16 @@
 pub mod dataset;
 pub mod evaluate;
 pub mod model;
+pub mod scalar;
 pub mod sweep;
 pub mod train;
 pub mod views;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::experiment::problem::{Found, Problem, Span, quoted};
-use crate::experiment::tree::{Field, Kind, Literal, Node};
+use crate::experiment::tree::{Field, Kind, Node};
 
 /// Where a reader stands, as a chain of borrowed steps; written out only when a problem needs it.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ impl At<'_> {
         Problem::new(self.node.span, self.path, message)
     }
 
-    fn wrong(&self, expected: impl Into<String>) -> Problem {
+    pub fn wrong(&self, expected: impl Into<String>) -> Problem {
         let found = self.node.short();
         let message = match self.path {
             Path::Root => format!("`{found}` is not an experiment"),
@@ -271,122 +271,4 @@ pub fn list<T>(
         .map(|(index, item)| read(&At { node: item, path: Path::Index(&at.path, index) }, found))
         .collect();
     values.into_iter().collect()
-}
-
-pub fn text(at: &At, found: &mut Found) -> Option<String> {
-    let Kind::Text(text) = &at.node.kind else {
-        found.add(at.wrong("a text in double quotes"));
-        return None;
-    };
-    Some(text.clone())
-}
-
-pub fn boolean(at: &At, found: &mut Found) -> Option<bool> {
-    let Kind::Bool(value) = &at.node.kind else {
-        found.add(at.wrong("`true` or `false`"));
-        return None;
-    };
-    Some(*value)
-}
-
-/// A whole number of `range`.
-pub fn whole(at: &At, found: &mut Found, range: RangeInclusive<u64>) -> Option<u64> {
-    let value = match &at.node.kind {
-        Kind::Number { literal: Literal::Whole(value), .. } => Some(*value),
-        Kind::Number { literal: Literal::Negative(_) | Literal::Real(_) | Literal::Unreadable, .. }
-        | Kind::Record { .. }
-        | Kind::List(_)
-        | Kind::Map(_)
-        | Kind::Text(_)
-        | Kind::Bool(_)
-        | Kind::Other(_) => None,
-    };
-    let value = value.filter(|value| range.contains(value));
-    if value.is_none() {
-        let (low, high) = (range.start(), range.end());
-        let bounds = if *high == u64::MAX { format!("of at least {low}") } else { format!("from {low} to {high}") };
-        found.add(at.wrong(format!("a whole number {bounds}")));
-    }
-    value
-}
-
-/// A whole number of `range`, as u32.
-pub fn count(at: &At, found: &mut Found, range: RangeInclusive<u32>) -> Option<u32> {
-    let value = whole(at, found, u64::from(*range.start())..=u64::from(*range.end()))?;
-    u32::try_from(value).ok()
-}
-
-/// A finite number that `is_right` accepts; `expected` says in words which those are.
-pub fn real(at: &At, found: &mut Found, expected: &str, is_right: impl FnOnce(f64) -> bool) -> Option<f64> {
-    let value = match &at.node.kind {
-        Kind::Number { literal: Literal::Whole(value), .. } => Some(*value as f64),
-        Kind::Number { literal: Literal::Negative(value), .. } => Some(*value as f64),
-        Kind::Number { literal: Literal::Real(value), .. } => Some(*value),
-        Kind::Number { literal: Literal::Unreadable, .. }
-        | Kind::Record { .. }
-        | Kind::List(_)
-        | Kind::Map(_)
-        | Kind::Text(_)
-        | Kind::Bool(_)
-        | Kind::Other(_) => None,
-    };
-    let value = value.filter(|value| value.is_finite() && is_right(*value));
-    if value.is_none() {
-        found.add(at.wrong(expected));
-    }
-    value
-}
-
-pub fn probability(at: &At, found: &mut Found) -> Option<f64> {
-    real(at, found, "a probability from 0 to 1", |value| (0.0..=1.0).contains(&value))
-}
-
-pub fn positive(at: &At, found: &mut Found) -> Option<f64> {
-    real(at, found, "a finite number above 0", |value| value > 0.0)
-}
-
-pub fn not_negative(at: &At, found: &mut Found) -> Option<f64> {
-    real(at, found, "a finite number of at least 0", |value| value >= 0.0)
-}
-
-/// A decay rate of a running mean: momentum, β₁, β₂.
-pub fn below_one(at: &At, found: &mut Found) -> Option<f64> {
-    real(at, found, "a number from 0 to below 1", |value| (0.0..1.0).contains(&value))
-}
-
-/// `(a, b, ...)` of exactly `N` numbers.
-pub fn numbers<const N: usize>(
-    at: &At,
-    found: &mut Found,
-    expected: &str,
-    is_right: impl Fn(f64) -> bool,
-) -> Option<[f64; N]> {
-    let items = match &at.node.kind {
-        Kind::Record { name: None, items, .. } if items.len() == N => items,
-        Kind::Record { .. }
-        | Kind::List(_)
-        | Kind::Map(_)
-        | Kind::Text(_)
-        | Kind::Number { .. }
-        | Kind::Bool(_)
-        | Kind::Other(_) => {
-            found.add(at.wrong(expected));
-            return None;
-        }
-    };
-    let mut values = [0.0; N];
-    for (value, item) in values.iter_mut().zip(items) {
-        *value = real(&At { node: item, path: at.path }, found, expected, &is_right)?;
-    }
-    Some(values)
-}
-
-/// `(low, high)` with low ≤ high.
-pub fn interval(at: &At, found: &mut Found, expected: &str, is_right: impl Fn(f64) -> bool) -> Option<(f64, f64)> {
-    let [low, high] = numbers::<2>(at, found, expected, is_right)?;
-    if low > high {
-        found.add(at.problem(format!("`{}` runs backwards", at.node.short())).expected(expected));
-        return None;
-    }
-    Some((low, high))
 }

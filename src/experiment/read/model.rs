@@ -1,7 +1,8 @@
 //! The section `model`. Models are compiled types: the sizes listed here are those that were compiled.
 
 use crate::experiment::problem::Found;
-use crate::experiment::read::{At, Fields, boolean, record, unit, variant, whole};
+use crate::experiment::read::scalar::{boolean, whole};
+use crate::experiment::read::{At, Fields, record, unit, variant};
 use crate::experiment::recipe::{Backbone, Head, Initialization, Model, Stem};
 
 pub const SIDES: [u32; 5] = [32, 64, 96, 128, 224];

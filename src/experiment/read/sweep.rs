@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::experiment::path::FieldPath;
 use crate::experiment::problem::{Found, Problem, Span};
-use crate::experiment::read::{At, Fields, Placed, list, record, text, variant};
+use crate::experiment::read::scalar::text;
+use crate::experiment::read::{At, Fields, Placed, list, record, variant};
 use crate::experiment::tree::{Kind, Node};
 
 /// What an axis may vary; the rest of a file says which runs there are, not what they are.
@@ -31,7 +32,7 @@ pub struct Factor {
 }
 
 impl Factor {
-    pub fn len(&self) -> usize {
+    pub fn n_values(&self) -> usize {
         self.axes[0].values.len()
     }
 }

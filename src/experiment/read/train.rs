@@ -2,9 +2,8 @@
 
 use crate::experiment::length::{Length, length};
 use crate::experiment::problem::{Found, Problem};
-use crate::experiment::read::{
-    At, Fields, Placed, below_one, boolean, count, not_negative, positive, record, unit, variant,
-};
+use crate::experiment::read::scalar::{below_one, boolean, count, not_negative, positive};
+use crate::experiment::read::{At, Fields, Placed, record, unit, variant};
 use crate::experiment::recipe::{
     BatchNormScope, DecayScope, LarsFlavour, LearningRate, Numerics, Optimizer, Scaling, WarmupForm,
 };

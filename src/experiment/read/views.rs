@@ -1,9 +1,8 @@
 //! The section `views`: the list of augmentations. Defaults are those of Lightly's `SimCLRTransform`.
 
 use crate::experiment::problem::Found;
-use crate::experiment::read::{
-    At, Fields, Placed, interval, list, not_negative, numbers, probability, real, unit, variant,
-};
+use crate::experiment::read::scalar::{interval, not_negative, numbers, probability, real};
+use crate::experiment::read::{At, Fields, Placed, list, unit, variant};
 use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
 
 /// Mean and standard deviation of the red, green and blue channel.

@@ -8,7 +8,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 34] = [
+const CASES: [Case; 35] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -111,6 +111,11 @@ const CASES: [Case; 34] = [
         "Experiment(question: \"q\", dataset: Builtin)",
         &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[0].p=1"],
     ),
+    (
+        "override of what is swept",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train\", [(), (batch: 64)])])",
+        &["train.batch=128"],
+    ),
 ];
 
 const SEVERAL: &str = "Experiment(
@@ -140,7 +145,7 @@ fn every_mistake_is_shown_with_its_place() {
         return;
     }
     for (found, expected) in found.split("\n# ").zip(EXPECTED.split("\n# ")) {
-        assert_eq!(found, expected, "to accept: ABLATE_BLESS=1 cargo test --lib every_mistake_is_shown");
+        assert_eq!(found, expected, "to accept: ABLATE_BLESS=1 cargo test --lib every_mistake");
     }
     assert_eq!(found.len(), EXPECTED.len());
 }

@@ -1,10 +1,12 @@
 //! The format as a whole: texts in, experiments, keys and messages out.
 
+mod changes;
 mod keys;
 mod messages;
 mod robustness;
 mod shipped;
 mod sweeps;
+mod texts;
 
 use crate::content::Key;
 use crate::experiment::recipe::{Backend, Builtin, Dataset, Split};

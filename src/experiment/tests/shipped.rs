@@ -121,3 +121,58 @@ fn the_defaults_are_lightlys() {
     assert_eq!(run.views, lightly_views(true));
     assert_eq!(run.model, lightly_model(512, 128));
 }
+
+/// `format.ron` is the reference of the format: it must say the defaults, and each of its other choices must be one.
+#[test]
+fn the_reference_spells_out_the_defaults() {
+    let text = include_str!("../format.ron");
+    let spelled = sound(text);
+    let left_out = sound(
+        "Experiment(question: \"What does the default recipe reach on CIFAR-10?\", dataset: Cifar10(root: \"data\"))",
+    );
+    assert_eq!(spelled, left_out);
+}
+
+#[test]
+fn every_other_choice_of_the_reference_is_one() {
+    let check = |path: &str, values: &[&str]| {
+        for value in values {
+            let overrides = [format!("{path}={value}")];
+            let loaded = load("x.ron", include_str!("../format.ron"), &options(&overrides));
+            assert!(
+                loaded.is_ok(),
+                "{path}={value}: {}",
+                loaded.err().map_or(String::new(), |error| error.to_string())
+            );
+        }
+    };
+    check("dataset", &["Builtin", "Builtin(n_classes: 10, train_per_class: 500, test_per_class: 100, seed: 0)"]);
+    check("dataset", &["Cifar100(root: \"data\")", "ImageFolder(root: \"data\")"]);
+    check("split", &["HeldOut(fraction: 0.1, seed: 0)"]);
+    check("model.backbone.stem", &["Cifar"]);
+    check("model.side", &["64", "96", "128", "224"]);
+    check("model.head.layers", &["3"]);
+    check("model.head.hidden", &["1024", "2048"]);
+    check("model.head.output", &["64", "256", "2048"]);
+    check("model.head", &["None", "Linear(output: 128, batch_norm: true, bias: false)"]);
+    check("views[1]", &["VerticalFlip(p: 0.5)", "Rotate90(p: 0.5)", "Rotate(p: 0.5, degrees: (-30.0, 30.0))"]);
+    check("views[1]", &["Solarize(p: 0.2, threshold: 0.5)"]);
+    check("views[2]", &["ColorJitter(brightness: 0.1, contrast: 0.2, saturation: 0.3, hue: 0.4, hue_kind: Float)"]);
+    check("views[4].kind", &["Gaussian"]);
+    check("views[5]", &["Normalize(Cifar10)", "Normalize(Cifar100)", "Normalize(mean: (0, 0, 0), std: (1, 1, 1))"]);
+    check("train.length", &["Steps(1)", "Examples(1)", "Epochs(0)"]);
+    check("train.batch_norm_scope", &["Joint"]);
+    check("train.optimizer.decay", &["Weights"]);
+    check("train.optimizer", &["Adam(beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decay: All)"]);
+    for flavour in ["Google", "Popular", "Lightly", "SoloLearn"] {
+        let fields = "momentum: 0.9, weight_decay: 1e-6, trust_coefficient: 0.001, decay: Weights";
+        check("train.optimizer", &[&format!("Lars(flavour: {flavour}, {fields})")]);
+    }
+    check("train.learning_rate", &["0.3"]);
+    check("train.learning_rate.scaling", &["Linear(per: 256)", "Sqrt"]);
+    check("train.schedule", &["Cosine", "WarmupCosine(warmup: Epochs(9), form: Lightly(end: 0.001))"]);
+    check("train.numerics", &["F32"]);
+    check("evaluate[0].metric", &["Euclidean"]);
+    let probe = "LinearProbe(epochs: 90, batch: 256, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, seed: 0)";
+    check("evaluate", &[&format!("[Knn, {probe}]")]);
+}
