@@ -1,0 +1,142 @@
+//! The typed model trained through dfdx's own tape: slow, obviously right, the oracle of the other executors.
+
+mod nt_xent;
+
+use dfdx::shapes::Axis;
+use dfdx::tensor::{AsArray, CpuError};
+use dfdx::tensor_ops::{Backward, TryConcatAlong};
+
+use crate::device::Pool;
+use crate::executor::{Executor, ExecutorError, Setting, State};
+use crate::experiment::recipe::{self, BatchNormScope};
+use crate::model::plan::Plan;
+use crate::model::registry::{self, NotCompiled};
+use crate::model::tape::Recorded;
+use crate::model::typed::TypedModel;
+use crate::ops::optimizer::{self, Step};
+
+/// Images that go through an evaluation at once.
+const EVALUATED_AT_ONCE: usize = 64;
+
+/// A typed model, its optimizer and what the last step left behind.
+pub struct ReferenceExecutor {
+    model: Box<dyn TypedModel>,
+    setting: Setting,
+    pool: Pool,
+    slots: Vec<(&'static str, Vec<f32>)>,
+    step: u64,
+    projections: Vec<f32>,
+    gradients: Vec<f32>,
+}
+
+impl ReferenceExecutor {
+    /// All parameters are 0 until a state is loaded.
+    pub fn new(model: &recipe::Model, setting: &Setting) -> Result<ReferenceExecutor, NotCompiled> {
+        Ok(ReferenceExecutor::of_model(registry::typed(model)?, setting))
+    }
+
+    /// For a model that no recipe names.
+    pub fn of_model(model: Box<dyn TypedModel>, setting: &Setting) -> ReferenceExecutor {
+        let slots = optimizer::slots(&setting.optimizer, model.plan().n_parameters());
+        ReferenceExecutor {
+            model,
+            setting: setting.clone(),
+            pool: Pool::new(setting.threads),
+            slots,
+            step: 0,
+            projections: Vec::new(),
+            gradients: Vec::new(),
+        }
+    }
+}
+
+/// A forward and backward pass in numbers.
+struct Pass {
+    loss: f32,
+    projections: Vec<f32>,
+    gradients: Vec<f32>,
+}
+
+fn forward_backward(model: &mut dyn TypedModel, views: &[f32], setting: &Setting) -> Result<Pass, CpuError> {
+    let projections = project(model, views, setting.batch_norm_scope)?;
+    let values = projections.as_vec();
+    let loss = nt_xent::nt_xent(projections, setting.temperature)?;
+    let loss_value = loss.array();
+    let gradients = model.gradients(&loss.try_backward()?);
+    Ok(Pass { loss: loss_value, projections: values, gradients })
+}
+
+/// The projections of both views, first views first. Batch norm sees one view at a time or both at once.
+fn project(model: &mut dyn TypedModel, views: &[f32], scope: BatchNormScope) -> Result<Recorded, CpuError> {
+    match scope {
+        BatchNormScope::Joint => model.forward(views),
+        BatchNormScope::View => {
+            let (first, second) = views.split_at(views.len() / 2);
+            let (first, second) = (model.forward(first)?, model.forward(second)?);
+            (first, second).try_concat_along(Axis::<0>)
+        }
+    }
+}
+
+fn device_error(error: CpuError) -> ExecutorError {
+    ExecutorError::Device(format!("the reference executor failed: {error}"))
+}
+
+impl Executor for ReferenceExecutor {
+    fn plan(&self) -> &Plan {
+        self.model.plan()
+    }
+
+    fn load(&mut self, state: &State) {
+        self.model.load(&state.parameters, &state.buffers);
+        self.slots.clone_from(&state.optimizer);
+        self.step = state.step;
+    }
+
+    fn save(&self) -> State {
+        let (parameters, buffers) = self.model.save();
+        State { parameters, buffers, optimizer: self.slots.clone(), step: self.step }
+    }
+
+    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
+        let (model, setting) = (self.model.as_mut(), &self.setting);
+        let pass = self.pool.install(|| forward_backward(model, views, setting)).map_err(device_error)?;
+        self.projections = pass.projections;
+        self.gradients = pass.gradients;
+        Ok(pass.loss)
+    }
+
+    fn update(&mut self, learning_rate: f64) {
+        let (mut parameters, buffers) = self.model.save();
+        let layout = &self.model.plan().parameters;
+        optimizer::update(
+            &self.setting.optimizer,
+            layout,
+            &mut parameters,
+            &self.gradients,
+            &mut self.slots,
+            Step { number: self.step, learning_rate },
+            &self.pool,
+        );
+        self.model.load(&parameters, &buffers);
+        self.step += 1;
+    }
+
+    fn projections(&self) -> Vec<f32> {
+        self.projections.clone()
+    }
+
+    fn gradients(&self) -> Vec<f32> {
+        self.gradients.clone()
+    }
+
+    fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError> {
+        let chunk = EVALUATED_AT_ONCE * self.plan().shape(self.plan().input).len();
+        let model = self.model.as_ref();
+        let evaluate = || images.chunks(chunk).map(|images| model.features(images)).collect::<Result<Vec<_>, _>>();
+        Ok(self.pool.install(evaluate).map_err(device_error)?.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The whole model against PyTorch, and the gradients of its smooth twin against finite differences.
+
+use serde_json::Value;
+
+use super::ReferenceExecutor;
+use crate::executor::{Executor, Setting, State};
+use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
+
+use crate::model::plan::{ParameterKind, Plan};
+
+/// PyTorch 2.15, torchvision 0.29 and Lightly 1.6 in f64: four configurations, three SGD steps each.
+const GOLDEN: &str = include_str!("../../../tests/golden/simclr_steps.json");
+
+/// n values in [-1, 1), exact in f32: the upper 24 bits of splitmix64 at seed·2³² + index.
+fn uniform(seed: u64, n: usize) -> impl Iterator<Item = f64> {
+    (0..n as u64).map(move |index| {
+        let mut z = ((seed << 32) + index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        (z >> 40) as f64 / 8_388_608.0 - 1.0
+    })
+}
+
+/// Parameter p from seed 1000 + p: weights u·√(6/fan_in), batch-norm scale 1 + u/4 and shift u/4, linear bias u/8.
+fn golden_fill(plan: &Plan) -> State {
+    let fill = |(index, parameter): (usize, &crate::model::plan::Parameter)| {
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let value = move |u: f64, kind| match kind {
+            ParameterKind::ConvWeight | ParameterKind::LinearWeight => u * (6.0 / fan_in as f64).sqrt(),
+            ParameterKind::NormScale => 1.0 + u / 4.0,
+            ParameterKind::NormShift => u / 4.0,
+            ParameterKind::LinearBias { .. } => u / 8.0,
+        };
+        let kind = parameter.kind;
+        uniform(1000 + index as u64, parameter.len()).map(move |u| value(u, kind) as f32)
+    };
+    let parameters = plan.parameters.iter().enumerate().flat_map(fill).collect();
+    let buffers = plan.buffers.iter().flat_map(|buffer| vec![buffer.initial; buffer.len]).collect();
+    State { parameters, buffers, optimizer: Vec::new(), step: 0 }
+}
+
+/// View `view` of step `step`, height × width × channels.
+fn golden_view(step: u64, view: u64, n: usize, side: usize) -> Vec<f32> {
+    let channels_first: Vec<f64> = uniform(50 + 2 * step + view, n * 3 * side * side).map(|u| 2.0 * u).collect();
+    let area = side * side;
+    let pixel = |i: usize| channels_first[(i / (3 * area) * 3 + i % 3) * area + i / 3 % area] as f32;
+    (0..channels_first.len()).map(pixel).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Norm within `bound` of the golden norm, and the golden entries within `bound` of the norm's share of an entry.
+fn assert_probe(name: &str, values: &[f32], golden: &Value, bound: f64) {
+    let expected = number(&golden["norm"]);
+    let found = norm(values);
+    assert!((found - expected).abs() <= bound * expected, "{name}: norm {found}, PyTorch {expected}");
+    let scale = expected / (values.len() as f64).sqrt();
+    for (index, value) in golden["index"].as_array().unwrap().iter().zip(golden["value"].as_array().unwrap()) {
+        let found = f64::from(values[index.as_u64().unwrap() as usize]);
+        let expected = number(value);
+        let off = (found - expected).abs();
+        assert!(off <= bound * (10.0 * scale + expected.abs()), "{name}[{index}]: {found}, PyTorch {expected}");
+    }
+}
+
+struct GoldenRun {
+    executor: ReferenceExecutor,
+    plan: Plan,
+    n: usize,
+    side: usize,
+}
+
+fn golden_run(golden: &Value) -> GoldenRun {
+    let (n, side) = (golden["n"].as_u64().unwrap() as usize, golden["size"].as_u64().unwrap() as usize);
+    let stem = if golden["stem"] == "cifar" { Stem::Cifar } else { Stem::ImageNet };
+    let width = |key: &str| golden[key].as_u64().unwrap() as u32;
+    let (hidden, output) = (width("hidden"), width("out"));
+    let model = Model {
+        backbone: Backbone::ResNet18 { stem },
+        side: side as u32,
+        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false },
+        initialization: Initialization::Torchvision,
+    };
+    let sgd = &golden["sgd"];
+    let setting = Setting {
+        batch: n,
+        temperature: number(&golden["temperature"]) as f32,
+        batch_norm_scope: BatchNormScope::View,
+        optimizer: Optimizer::Sgd {
+            momentum: sgd["momentum"].as_f64().unwrap_or(0.0),
+            nesterov: sgd["nesterov"].as_bool().unwrap_or(false),
+            weight_decay: sgd["weight_decay"].as_f64().unwrap_or(0.0),
+            decay: DecayScope::All,
+        },
+        threads: 2,
+    };
+    let mut executor = ReferenceExecutor::new(&model, &setting).unwrap();
+    let plan = executor.plan().clone();
+    let optimizer = executor.save().optimizer;
+    executor.load(&State { optimizer, ..golden_fill(&plan) });
+    GoldenRun { executor, plan, n, side }
+}
+
+fn check_golden(index: usize) {
+    let all: Value = serde_json::from_str(GOLDEN).unwrap();
+    let golden = &all[index];
+    let GoldenRun { mut executor, plan, n, side } = golden_run(golden);
+    let learning_rate = number(&golden["sgd"]["lr"]);
+    for (step, bound) in [1e-5, 1e-3, 2e-2].into_iter().enumerate() {
+        let views = [golden_view(step as u64, 0, n, side), golden_view(step as u64, 1, n, side)].concat();
+        let start = std::time::Instant::now();
+        let loss = f64::from(executor.forward_backward(&views).unwrap());
+        let expected = number(&golden["steps"][step]["loss"]);
+        println!("step {step}: {:?}, off by {:e}", start.elapsed(), (loss - expected) / expected);
+        assert!((loss - expected).abs() <= bound * expected, "step {step}: loss {loss}, PyTorch {expected}");
+        if step == 0 {
+            check_first_step(&executor, &plan, &golden["steps"][0]);
+        }
+        executor.update(learning_rate);
+    }
+    let state = executor.save();
+    for (name, golden) in golden["running"].as_object().unwrap() {
+        let buffer = plan.buffers.iter().find(|buffer| &buffer.name == name).expect("PyTorch's name of a buffer");
+        assert_probe(name, &state.buffers[buffer.offset..][..buffer.len], golden, 1e-2);
+    }
+    let features = executor.features(&golden_view(2, 0, n, side)).unwrap();
+    assert_probe("features", &features, &golden["eval_features"], 2e-2);
+}
+
+fn check_first_step(executor: &ReferenceExecutor, plan: &Plan, golden: &Value) {
+    let projections = executor.projections();
+    let (first, second) = projections.split_at(projections.len() / 2);
+    assert_probe("first projections", first, &golden["z0"], 1e-4);
+    assert_probe("second projections", second, &golden["z1"], 1e-4);
+    let gradients = executor.gradients();
+    let names: Vec<&String> = golden["grads"].as_object().unwrap().keys().collect();
+    let own_names: Vec<&String> = plan.parameters.iter().map(|parameter| &parameter.name).collect();
+    assert_eq!(own_names, names, "names and order are those of PyTorch");
+    for parameter in &plan.parameters {
+        assert_probe(&parameter.name, &gradients[parameter.range()], &golden["grads"][&parameter.name], 1e-2);
+    }
+}
+
+#[test]
+fn imagenet_stem_trains_as_in_pytorch() {
+    check_golden(0);
+}
+
+#[test]
+fn cifar_stem_trains_as_in_pytorch() {
+    check_golden(1);
+}
+
+#[test]
+fn wide_head_on_64_pixels_trains_as_in_pytorch() {
+    check_golden(2);
+}
+
+#[test]
+fn nesterov_on_the_cifar_stem_trains_as_in_pytorch() {
+    check_golden(3);
+}
