@@ -138,10 +138,10 @@ impl Statistics {
 
     /// Statistics of evaluation: the running ones, for all images alike.
     pub fn set_running(&mut self, running_mean: &[f32], running_var: &[f32]) {
-        self.mean.copy_from_slice(running_mean);
-        for (out, var) in self.inverse_std.iter_mut().zip(running_var) {
-            *out = inverse_std(f64::from(*var));
-        }
+        self.mean.clear();
+        self.mean.extend_from_slice(running_mean);
+        self.inverse_std.clear();
+        self.inverse_std.extend(running_var.iter().map(|var| inverse_std(f64::from(*var))));
     }
 }
 
