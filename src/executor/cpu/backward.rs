@@ -53,12 +53,13 @@ impl CpuExecutor {
         let shapes = Convolution { input: schedule.batch(input), output: schedule.batch(output), window };
         let started = Instant::now();
         let [x, dy] = parts(&mut self.arena, [schedule.value(input), schedule.gradient(output)]);
-        conv2d::cpu::backward_weight(&shapes, x, dy, &mut self.gradients[range.clone()]);
+        let gradient = &mut self.gradients[range.clone()];
+        conv2d::weight_gradient::backward_weight(&shapes, x, dy, &mut self.scratch, gradient);
         self.timings[index].backward_weight += started.elapsed();
         if flow == Flow::Skip {
             return;
         }
-        let transposed = &mut self.transposed[..shapes.weight_len()];
+        let transposed = &mut self.scratch[..shapes.weight_len()];
         conv2d::cpu::transpose_weight(&shapes, &self.parameters[range], transposed);
         let [dy, dx] = parts(&mut self.arena, [schedule.gradient(output), schedule.gradient(input)]);
         conv2d::cpu::backward_input(&shapes, dy, transposed, dx, flow == Flow::Accumulate);

@@ -26,7 +26,7 @@ pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
     let n_slots = optimizer::slots(&setting.optimizer, 0).len();
     let projections = training.batch(plan.projection).len();
     let floats = training.arena_len.max(evaluation.arena_len)
-        + training.longest_transposed(plan)
+        + training.longest_scratch(plan)
         + plan.n_parameters() * (2 + n_slots)
         + plan.n_buffers()
         + projections;

@@ -53,8 +53,8 @@ pub struct CpuExecutor {
     training: Schedule,
     evaluation: Schedule,
     arena: Vec<f32>,
-    /// The weight of the convolution whose input gradient is being computed, transposed.
-    transposed: Vec<f32>,
+    /// Of the convolution that is going backward: parts of its weight's gradient, then its weight transposed.
+    scratch: Vec<f32>,
     parameters: Vec<f32>,
     gradients: Vec<f32>,
     buffers: Vec<f32>,
@@ -96,7 +96,7 @@ impl CpuExecutor {
         Ok(CpuExecutor {
             pool: Arc::new(Pool::new(setting.threads)),
             arena: vec![0.0; training.arena_len.max(evaluation.arena_len)],
-            transposed: vec![0.0; training.longest_transposed(&plan)],
+            scratch: vec![0.0; training.longest_scratch(&plan)],
             parameters: vec![0.0; n_parameters],
             gradients: vec![0.0; n_parameters],
             buffers,

@@ -7,6 +7,7 @@ use crate::executor::cpu::layout::{Lifetime, place};
 use crate::model::plan::{Activation, Op, Plan, Shape, ValueId};
 use crate::ops::batch::Batch;
 use crate::ops::conv2d::Convolution;
+use crate::ops::conv2d::weight_gradient::scratch_len;
 
 /// How the gradient of an operation's input is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +91,21 @@ impl Schedule {
         self.gradients[value.0].clone()
     }
 
-    /// The longest weight that a backward pass transposes.
-    pub fn longest_transposed(&self, plan: &Plan) -> usize {
-        let transposed = |(op, flows): (&Op, &Option<[Flow; 2]>)| match (op, flows) {
-            (Op::Conv2d { input, output, window, .. }, Some([Flow::Write | Flow::Accumulate, _])) => {
-                let (input, output) = (self.batch(*input), self.batch(*output));
-                Convolution { input, output, window: *window }.weight_len()
+    /// The most that a convolution needs to work in on its way back.
+    pub fn longest_scratch(&self, plan: &Plan) -> usize {
+        let needed = |op: &Op| match *op {
+            Op::Conv2d { input, output, window, .. } => {
+                let convolution = Convolution { input: self.batch(input), output: self.batch(output), window };
+                scratch_len(&convolution).max(convolution.weight_len())
             }
-            _ => 0,
+            Op::BatchNorm { .. }
+            | Op::Activate { .. }
+            | Op::Add { .. }
+            | Op::Pool2d { .. }
+            | Op::GlobalAveragePool { .. }
+            | Op::Linear { .. } => 0,
         };
-        plan.ops.iter().zip(&self.flows).map(transposed).max().unwrap_or(0)
+        plan.ops.iter().map(needed).max().unwrap_or(0)
     }
 }
 

@@ -10,12 +10,6 @@ use crate::ops::conv2d::taps::{Taps, order};
 use crate::ops::conv2d::{Convolution, patches};
 use crate::ops::gemm::{Matrix, MatrixMut, multiply};
 
-/// Images of one product of the weight's gradient: two rows of as many images stay in the second-level cache.
-const GRADIENT_IMAGES: usize = 128;
-
-/// Rows of the weight's gradient a task.
-const GRADIENT_ROWS: usize = 128;
-
 /// y = x ∗ w. `finish` sees every block of y once it is complete, with the block's own part of `partials`.
 ///
 /// Shapes: `x` as `convolution.input`, `weight` K × K × I × O, `y` as `convolution.output`.
@@ -124,84 +118,12 @@ fn transpose(matrix: &[f32], columns: usize, out: &mut [f32]) {
     }
 }
 
-/// dw: the gradient of the weight, K × K × I × O. Taps that never touch the input keep what they hold: their gradient is 0,
-/// and so must be what the caller put there.
-pub fn backward_weight(convolution: &Convolution, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let Convolution { input, output, window } = convolution;
-    let row_len = window.kernel * input.channels;
-    let n_parts = row_len.div_ceil(GRADIENT_ROWS).max(1);
-    let part_rows = row_len.div_ceil(n_parts).max(1);
-    dw.par_chunks_mut((row_len * output.channels).max(1)).enumerate().for_each(|(kh, dw)| {
-        dw.par_chunks_mut(part_rows * output.channels).enumerate().for_each(|(index, dw)| {
-            let rows = index * part_rows..(index * part_rows + dw.len() / output.channels);
-            backward_weight_part(convolution, x, dy, kh, rows, dw);
-        });
-    });
-}
-
-/// Rows `part` of kernel row `kh`, counted over kw × I.
-fn backward_weight_part(
-    convolution: &Convolution,
-    x: &[f32],
-    dy: &[f32],
-    kh: usize,
-    part: std::ops::Range<usize>,
-    dw: &mut [f32],
-) {
-    let Convolution { input, output, window } = convolution;
-    let mut clean = true;
-    for oh in 0..output.height {
-        let rows = Taps::of_output(oh, input.height, *window);
-        if !rows.kernel.contains(&kh) {
-            continue;
-        }
-        let ih = rows.first + kh - rows.kernel.start;
-        for first_image in (0..input.images).step_by(GRADIENT_IMAGES) {
-            let n_images = GRADIENT_IMAGES.min(input.images - first_image);
-            let block = Block { row: oh, view: 0, first_image, n_images };
-            for ow in 0..output.width {
-                let columns = Taps::of_output(ow, input.width, *window);
-                let start = part.start.max(columns.kernel.start * input.channels);
-                let end = part.end.min(columns.kernel.end * input.channels);
-                if start >= end {
-                    continue;
-                }
-                if std::mem::take(&mut clean) {
-                    clear_live(convolution, &part, dw);
-                }
-                let first = (columns.first * input.channels + start) - columns.kernel.start * input.channels;
-                let left = inputs(input, x, ih, &block, first, end - start).transposed();
-                let right = pixels(output, dy, oh, &block, ow, output.channels);
-                let dw = &mut dw[(start - part.start) * output.channels..];
-                multiply(&mut MatrixMut::new(dw, end - start, output.channels, output.channels), left, right, true);
-            }
-        }
-    }
-}
-
-/// Zeroes the rows of a part whose taps touch the input.
-fn clear_live(convolution: &Convolution, part: &std::ops::Range<usize>, dw: &mut [f32]) {
-    let Convolution { input, output, window } = convolution;
-    let mut live = window.kernel..0;
-    for ow in 0..output.width {
-        let taps = Taps::of_output(ow, input.width, *window).kernel;
-        if !taps.is_empty() {
-            live = live.start.min(taps.start)..live.end.max(taps.end);
-        }
-    }
-    let start = part.start.max(live.start * input.channels) - part.start;
-    let end = part.end.min(live.end * input.channels).saturating_sub(part.start);
-    if start < end {
-        dw[start * output.channels..end * output.channels].fill(0.0);
-    }
-}
-
 /// `depth` numbers from pixel (`row`, `column`) on, one matrix row an image of the block.
-fn pixels<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, column: usize, depth: usize) -> Matrix<'a> {
+pub fn pixels<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, column: usize, depth: usize) -> Matrix<'a> {
     inputs(map, data, row, block, column * map.channels, depth)
 }
 
-fn inputs<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, first: usize, depth: usize) -> Matrix<'a> {
+pub fn inputs<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, first: usize, depth: usize) -> Matrix<'a> {
     let start = map.offset(row, block.first_image) + first;
     Matrix::new(data.get(start..).unwrap_or(&[]), block.n_images, depth, map.row_len())
 }

@@ -11,6 +11,7 @@ mod patches;
 mod taps;
 #[cfg(test)]
 mod tests;
+pub mod weight_gradient;
 
 pub use taps::{Taps, order as kernel_order};
 

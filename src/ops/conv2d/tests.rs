@@ -1,3 +1,4 @@
+use super::weight_gradient::backward_weight;
 use super::*;
 use crate::model::plan::Shape;
 use crate::random::{Address, Purpose, Stream};
@@ -93,8 +94,9 @@ fn check(
 
     // A second pass replaces the first; taps that never touch the input stay 0.
     let mut got = vec![0.0; dw.len()];
-    cpu::backward_weight(&convolution, &x, &draw(dy.len(), 5), &mut got);
-    cpu::backward_weight(&convolution, &x, &dy, &mut got);
+    let mut scratch = vec![f32::NAN; weight_gradient::scratch_len(&convolution)];
+    backward_weight(&convolution, &x, &draw(dy.len(), 5), &mut scratch, &mut got);
+    backward_weight(&convolution, &x, &dy, &mut scratch, &mut got);
     assert_close(&got, &dw, &format!("dw of {what}"));
 }
 

@@ -7,6 +7,9 @@ use crate::ops::conv2d::{Taps, kernel_order};
 use crate::ops::pool2d::Pooling;
 use crate::ops::wide::wide;
 
+/// Channels compared at once.
+const LANES: usize = 16;
+
 /// No tap of the window is inside the map.
 const NOBODY: u8 = u8::MAX;
 
@@ -23,26 +26,52 @@ pub fn max_forward(pooling: &Pooling, x: &[f32], y: &mut [f32], winners: &mut [u
         for (at, (y, winner)) in pixels.enumerate() {
             let image = block.first_image + at / output.width;
             let columns = Taps::of_output(at % output.width, input.width, *window);
-            y.fill(f32::NEG_INFINITY);
-            winner.fill(NOBODY);
-            for kh in rows.kernel.clone() {
-                let row = input.offset(rows.first + kh - rows.kernel.start, image);
-                for kw in columns.kernel.clone() {
-                    let start = row + (columns.first + kw - columns.kernel.start) * input.channels;
-                    let x = &x[start..start + input.channels];
-                    wide(|| keep_larger(x, (kh * window.kernel + kw) as u8, y, winner));
-                }
-            }
+            let taps = Inside { pooling, image, rows: &rows, columns: &columns };
+            wide(|| taps.max(x, y, winner));
         }
     });
 }
 
-#[inline(always)]
-fn keep_larger(x: &[f32], tap: u8, y: &mut [f32], winners: &mut [u8]) {
-    for ((x, y), winner) in x.iter().zip(y).zip(winners) {
-        let wins = *x > *y || *winner == NOBODY || (x.is_nan() && !y.is_nan());
-        *y = if wins { *x } else { *y };
-        *winner = if wins { tap } else { *winner };
+/// The taps of one window that lie inside the map.
+struct Inside<'a> {
+    pooling: &'a Pooling,
+    image: usize,
+    rows: &'a Taps,
+    columns: &'a Taps,
+}
+
+impl Inside<'_> {
+    #[inline(always)]
+    fn max(&self, x: &[f32], y: &mut [f32], winners: &mut [u8]) {
+        let tiles = y.len() / LANES * LANES;
+        for first in (0..tiles).step_by(LANES) {
+            self.max_tile::<LANES>(x, first, y, winners);
+        }
+        for channel in tiles..y.len() {
+            self.max_tile::<1>(x, channel, y, winners);
+        }
+    }
+
+    #[inline(always)]
+    fn max_tile<const N: usize>(&self, x: &[f32], first: usize, y: &mut [f32], winners: &mut [u8]) {
+        let Pooling { input, window, .. } = self.pooling;
+        let (mut best, mut winner) = ([f32::NEG_INFINITY; N], [u32::from(NOBODY); N]);
+        for (step, kh) in self.rows.kernel.clone().enumerate() {
+            let row = input.offset(self.rows.first + step, self.image);
+            for (step, kw) in self.columns.kernel.clone().enumerate() {
+                let start = row + (self.columns.first + step) * input.channels + first;
+                let (x, tap) = (&x[start..start + N], (kh * window.kernel + kw) as u32);
+                for lane in 0..N {
+                    // A first value, a larger one, or the first that is not a number.
+                    let first = winner[lane] == u32::from(NOBODY);
+                    let wins = (x[lane] > best[lane]) | first | (x[lane].is_nan() & !best[lane].is_nan());
+                    best[lane] = if wins { x[lane] } else { best[lane] };
+                    winner[lane] = if wins { tap } else { winner[lane] };
+                }
+            }
+        }
+        y[first..first + N].copy_from_slice(&best);
+        winners[first..first + N].iter_mut().zip(winner).for_each(|(out, winner)| *out = winner as u8);
     }
 }
 
