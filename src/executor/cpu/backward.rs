@@ -6,7 +6,7 @@ use crate::executor::cpu::CpuExecutor;
 use crate::executor::cpu::memory::parts;
 use crate::executor::cpu::schedule::{Flow, read_by_backward};
 use crate::model::plan::{Activation, Op, PoolKind, ValueId};
-use crate::ops::batch_norm::cpu::{Affine, InputGradient, Seen};
+use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
 use crate::ops::conv2d::Convolution;
 use crate::ops::linear::Layer;
 use crate::ops::pool2d::Pooling;
@@ -71,37 +71,41 @@ impl CpuExecutor {
         };
         let Some(norm) = self.normalizations[index].as_mut() else { return };
         let schedule = &self.training;
-        let (scale, shift) = (self.plan.parameters[scale.0].range(), self.plan.parameters[shift.0].range());
+        let [scale, shift] = [scale, shift].map(|parameter| self.plan.parameters[parameter.0].range());
         let affine = Affine { scale: &self.parameters[scale.clone()], shift: &self.parameters[shift.clone()] };
         // Read again only where the schedule keeps them alive.
         let keeps = read_by_backward(&self.plan.ops[index]);
         let kept = |value| if keeps.contains(&value) { schedule.value(value) } else { 0..0 };
-        let places = [schedule.value(input), kept(output), residual.map_or(0..0, kept), schedule.gradient(output)];
-        let [x, y, r, dy] = parts(&mut self.arena, places);
-        let seen = Seen { x, y, residual: residual.map(|_| &*r).filter(|r| !r.is_empty()) };
-        batch_norm::cpu::backward_sums(norm, affine, activation, seen, dy);
-        let [d_scale, d_shift] = parts(&mut self.gradients, [scale.clone(), shift]);
+        let places = [
+            schedule.value(input),
+            kept(output),
+            residual.map_or(0..0, kept),
+            schedule.gradient(output),
+            residual.filter(|_| flows[1] != Flow::InPlace).map_or(0..0, |residual| schedule.gradient(residual)),
+            if flows[0] == Flow::InPlace { 0..0 } else { schedule.gradient(input) },
+        ];
+        let [x, y, r, dy, dr, dx] = parts(&mut self.arena, places);
+        let derivative = match (activation, residual) {
+            (Activation::Identity, _) => Derivative::Identity,
+            (Activation::Relu, None) => Derivative::ReluOfInput,
+            (Activation::Relu, Some(_)) => Derivative::ReluOfOutput { y },
+            (Activation::Silu, residual) => Derivative::Silu { residual: residual.map(|_| &*r) },
+        };
+        batch_norm::cpu::backward_sums(norm, affine, x, derivative, dy);
+        let [d_scale, d_shift] = parts(&mut self.gradients, [scale.clone(), shift.clone()]);
         norm.finish_gradients(d_scale, d_shift);
-        if let Some(residual) = residual {
-            self.pass_on(output, residual, flows[1]);
+        match flows[1] {
+            Flow::Skip | Flow::InPlace => {}
+            Flow::Write => activation::cpu::forward(&norm.batch, Activation::Identity, dy, dr),
+            Flow::Accumulate => activation::cpu::accumulate(&norm.batch, dy, dr),
         }
-        let (schedule, norm) = (&self.training, self.normalizations[index].as_ref());
-        let Some(norm) = norm else { return };
-        let scale = &self.parameters[scale];
-        match flows[0] {
-            Flow::Skip => {}
-            Flow::InPlace => {
-                let [x, dz] = parts(&mut self.arena, [schedule.value(input), schedule.gradient(output)]);
-                batch_norm::cpu::backward_input(norm, scale, x, dz, InputGradient::InPlace);
-            }
-            Flow::Write | Flow::Accumulate => {
-                let places = [schedule.value(input), schedule.gradient(output), schedule.gradient(input)];
-                let [x, dz, dx] = parts(&mut self.arena, places);
-                let accumulate = flows[0] == Flow::Accumulate;
-                let target = if accumulate { InputGradient::Accumulate(dx) } else { InputGradient::Write(dx) };
-                batch_norm::cpu::backward_input(norm, scale, x, dz, target);
-            }
-        }
+        let target = match flows[0] {
+            Flow::Skip => return,
+            Flow::InPlace => InputGradient::InPlace,
+            Flow::Write => InputGradient::Write(dx),
+            Flow::Accumulate => InputGradient::Accumulate(dx),
+        };
+        batch_norm::cpu::backward_input(norm, affine, x, derivative, dy, target);
     }
 
     fn backward_activation(&mut self, index: usize, flow: Flow) {

@@ -154,7 +154,8 @@ pub fn read_by_backward(op: &Op) -> Vec<ValueId> {
         Op::Conv2d { input, .. } | Op::Linear { input, .. } => vec![input],
         Op::BatchNorm { input, residual, output, activation, .. } => match activation {
             Activation::Identity => vec![input],
-            Activation::Relu => vec![input, output],
+            // Without a residual the sign is recomputed from the input.
+            Activation::Relu => std::iter::once(input).chain(residual.map(|_| output)).collect(),
             Activation::Silu => std::iter::once(input).chain(residual).collect(),
         },
         Op::Activate { input, output, activation } => match activation {

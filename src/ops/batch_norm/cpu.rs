@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::model::plan::Activation;
 use crate::ops::activation::{relu, silu, silu_derivative};
-use crate::ops::batch::{Batch, Block};
+use crate::ops::batch::Batch;
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::wide::wide;
 
@@ -18,23 +18,26 @@ pub struct Affine<'a> {
     pub shift: &'a [f32],
 }
 
-/// What a backward pass reads again of the forward one, as long as the batch.
+/// How dz follows from dy, and what of the forward pass that takes, as long as the batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
-    pub x: &'a [f32],
-    /// Read by ReLU only; may be empty for the others.
-    pub y: &'a [f32],
-    /// Read by SiLU only.
-    pub residual: Option<&'a [f32]>,
+pub enum Derivative<'a> {
+    Identity,
+    /// With a residual: the sign is read from the output.
+    ReluOfOutput {
+        y: &'a [f32],
+    },
+    /// Without one z is recomputed from x in both passes, which is cheaper than to read y and to write dz.
+    ReluOfInput,
+    Silu {
+        residual: Option<&'a [f32]>,
+    },
 }
 
-impl<'a> Seen<'a> {
-    fn block(&self, batch: &Batch, block: &Block) -> Seen<'a> {
-        let range = batch.range(block);
-        Seen {
-            x: &self.x[range.clone()],
-            y: self.y.get(range.clone()).unwrap_or(&[]),
-            residual: self.residual.map(|residual| &residual[range]),
+impl Derivative<'_> {
+    fn is_recomputed(&self) -> bool {
+        match self {
+            Derivative::ReluOfInput => true,
+            Derivative::Identity | Derivative::ReluOfOutput { .. } | Derivative::Silu { .. } => false,
         }
     }
 }
@@ -189,28 +192,28 @@ impl<'a> Channels<'a> {
     }
 
     /// Multiplies by the derivative of SiLU, recomputed from x: its argument was not stored.
-    fn scale_by_silu(&self, seen: &Seen, gradient: &mut [f32]) {
+    fn scale_by_silu(&self, x: &[f32], residual: Option<&[f32]>, gradient: &mut [f32]) {
         let n = self.mean.len();
         for (at, gradient) in gradient.iter_mut().enumerate() {
-            let residual = seen.residual.map_or(0.0, |residual| residual[at]);
-            *gradient *= silu_derivative(self.normalize(at % n, seen.x[at]) + residual);
+            let residual = residual.map_or(0.0, |residual| residual[at]);
+            *gradient *= silu_derivative(self.normalize(at % n, x[at]) + residual);
         }
     }
 
-    /// Sums of dz and dz · x̂.
+    /// Sums of dz and dz · x̂. With `MASK`, ReLU's slope is taken at the recomputed z.
     #[inline(always)]
-    fn sum_gradients(&self, x: &[f32], dz: &[f32], sum: &mut [f64], products: &mut [f64]) {
+    fn sum_gradients<const MASK: bool>(&self, x: &[f32], dz: &[f32], sum: &mut [f64], products: &mut [f64]) {
         let tiles = sum.len() / LANES * LANES;
         for first in (0..tiles).step_by(LANES) {
-            self.sum_gradients_tile::<LANES>(x, dz, first, sum, products);
+            self.sum_gradients_tile::<MASK, LANES>(x, dz, first, sum, products);
         }
         for channel in tiles..sum.len() {
-            self.sum_gradients_tile::<1>(x, dz, channel, sum, products);
+            self.sum_gradients_tile::<MASK, 1>(x, dz, channel, sum, products);
         }
     }
 
     #[inline(always)]
-    fn sum_gradients_tile<const N: usize>(
+    fn sum_gradients_tile<const MASK: bool, const N: usize>(
         &self,
         x: &[f32],
         dz: &[f32],
@@ -219,12 +222,16 @@ impl<'a> Channels<'a> {
         products: &mut [f64],
     ) {
         let (mean, inverse_std): ([f32; N], [f32; N]) = (lanes(self.mean, first), lanes(self.inverse_std, first));
+        let (scale, shift): ([f32; N], [f32; N]) = (lanes(self.affine.scale, first), lanes(self.affine.shift, first));
         let (mut s, mut p) = ([0.0f64; N], [0.0f64; N]);
         for (x, dz) in x.chunks_exact(sum.len()).zip(dz.chunks_exact(sum.len())) {
             let (x, dz): ([f32; N], [f32; N]) = (lanes(x, first), lanes(dz, first));
             for lane in 0..N {
-                s[lane] += f64::from(dz[lane]);
-                p[lane] += f64::from(dz[lane] * ((x[lane] - mean[lane]) * inverse_std[lane]));
+                let centred = x[lane] - mean[lane];
+                let z = centred * (inverse_std[lane] * scale[lane]) + shift[lane];
+                let dz = if MASK && z <= 0.0 { 0.0 } else { dz[lane] };
+                s[lane] += f64::from(dz);
+                p[lane] += f64::from(dz * (centred * inverse_std[lane]));
             }
         }
         sum[first..first + N].copy_from_slice(&s);
@@ -232,27 +239,32 @@ impl<'a> Channels<'a> {
     }
 }
 
-/// First pass: replaces dy by dz and leaves the partial sums of dz and dz · x̂.
+/// First pass: leaves the partial sums of dz and dz · x̂, and replaces dy by dz unless it is recomputed.
 pub fn backward_sums(
     normalization: &mut Normalization,
     affine: Affine,
-    activation: Activation,
-    seen: Seen,
+    x: &[f32],
+    derivative: Derivative,
     gradient: &mut [f32],
 ) {
     let mut partials = std::mem::take(&mut normalization.partials);
-    let normalization_ref = &*normalization;
-    let batch = &normalization_ref.batch;
+    let read = &*normalization;
+    let batch = &read.batch;
     batch.for_each_block_with(gradient, &mut partials, |block, gradient, sums| {
-        let channels = Channels::of_view(normalization_ref, affine, block.view);
-        let seen = seen.block(batch, &block);
-        match activation {
-            Activation::Identity => {}
-            Activation::Relu => wide(|| mask(seen.y, gradient)),
-            Activation::Silu => channels.scale_by_silu(&seen, gradient),
+        let channels = Channels::of_view(read, affine, block.view);
+        let range = batch.range(&block);
+        let x = &x[range.clone()];
+        match derivative {
+            Derivative::Identity | Derivative::ReluOfInput => {}
+            Derivative::ReluOfOutput { y } => wide(|| mask(&y[range], gradient)),
+            Derivative::Silu { residual } => channels.scale_by_silu(x, residual.map(|r| &r[range]), gradient),
         }
         let (sum, products) = sums.split_at_mut(batch.channels);
-        wide(|| channels.sum_gradients(seen.x, gradient, sum, products));
+        if derivative.is_recomputed() {
+            wide(|| channels.sum_gradients::<true>(x, gradient, sum, products));
+        } else {
+            wide(|| channels.sum_gradients::<false>(x, gradient, sum, products));
+        }
     });
     normalization.partials = partials;
 }
@@ -264,21 +276,43 @@ fn mask(y: &[f32], gradient: &mut [f32]) {
     }
 }
 
-/// Second pass: the gradient of the input, after `Normalization::finish_gradients`.
-pub fn backward_input(normalization: &Normalization, scale: &[f32], x: &[f32], dz: &mut [f32], target: InputGradient) {
+/// Second pass: the gradient of the input, after `Normalization::finish_gradients`. `gradient` as the first pass left it.
+pub fn backward_input(
+    normalization: &Normalization,
+    affine: Affine,
+    x: &[f32],
+    derivative: Derivative,
+    gradient: &mut [f32],
+    target: InputGradient,
+) {
+    if derivative.is_recomputed() {
+        second_pass::<true>(normalization, affine, x, gradient, target);
+    } else {
+        second_pass::<false>(normalization, affine, x, gradient, target);
+    }
+}
+
+fn second_pass<const MASK: bool>(
+    normalization: &Normalization,
+    affine: Affine,
+    x: &[f32],
+    dz: &mut [f32],
+    target: InputGradient,
+) {
     let batch = &normalization.batch;
+    let slopes = |view| Slopes::of_view(normalization, affine, view);
     match target {
         InputGradient::InPlace => batch.for_each_block(dz, |block, dz| {
             let x = &x[batch.range(&block)];
-            wide(|| Slopes::of_view(normalization, scale, block.view).in_place(x, dz));
+            wide(|| slopes(block.view).in_place::<MASK>(x, dz));
         }),
         InputGradient::Write(dx) => batch.for_each_block(dx, |block, dx| {
             let (x, dz) = (&x[batch.range(&block)], &dz[batch.range(&block)]);
-            wide(|| Slopes::of_view(normalization, scale, block.view).each(x, dz, dx, |dx, value| *dx = value));
+            wide(|| slopes(block.view).each::<MASK>(x, dz, dx, |dx, value| *dx = value));
         }),
         InputGradient::Accumulate(dx) => batch.for_each_block(dx, |block, dx| {
             let (x, dz) = (&x[batch.range(&block)], &dz[batch.range(&block)]);
-            wide(|| Slopes::of_view(normalization, scale, block.view).each(x, dz, dx, |dx, value| *dx += value));
+            wide(|| slopes(block.view).each::<MASK>(x, dz, dx, |dx, value| *dx += value));
         }),
     }
 }
@@ -286,7 +320,7 @@ pub fn backward_input(normalization: &Normalization, scale: &[f32], x: &[f32], d
 /// What the gradient of the input is made of; every slice is one number a channel.
 #[derive(Clone, Copy)]
 struct Slopes<'a> {
-    scale: &'a [f32],
+    affine: Affine<'a>,
     mean: &'a [f32],
     inverse_std: &'a [f32],
     mean_dz: &'a [f32],
@@ -295,12 +329,11 @@ struct Slopes<'a> {
 
 impl<'a> Slopes<'a> {
     #[inline(always)]
-    fn of_view(normalization: &'a Normalization, scale: &'a [f32], view: usize) -> Slopes<'a> {
+    fn of_view(normalization: &'a Normalization, affine: Affine<'a>, view: usize) -> Slopes<'a> {
         let range = normalization.channels_of(view);
-        let n = range.len();
-        let start = range.start;
+        let (n, start) = (range.len(), range.start);
         Slopes {
-            scale: &scale[..n],
+            affine: Affine { scale: &affine.scale[..n], shift: &affine.shift[..n] },
             mean: &normalization.statistics.mean[start..][..n],
             inverse_std: &normalization.statistics.inverse_std[start..][..n],
             mean_dz: &normalization.mean_dz[start..][..n],
@@ -309,27 +342,29 @@ impl<'a> Slopes<'a> {
     }
 
     #[inline(always)]
-    fn at(&self, c: usize, x: f32, dz: f32) -> f32 {
-        let normalized = (x - self.mean[c]) * self.inverse_std[c];
-        self.scale[c] * self.inverse_std[c] * (dz - self.mean_dz[c] - normalized * self.mean_product[c])
+    fn at<const MASK: bool>(&self, c: usize, x: f32, dz: f32) -> f32 {
+        let centred = x - self.mean[c];
+        let gain = self.inverse_std[c] * self.affine.scale[c];
+        let dz = if MASK && centred * gain + self.affine.shift[c] <= 0.0 { 0.0 } else { dz };
+        gain * (dz - self.mean_dz[c] - centred * self.inverse_std[c] * self.mean_product[c])
     }
 
     #[inline(always)]
-    fn in_place(&self, x: &[f32], dz: &mut [f32]) {
-        let n = self.scale.len();
+    fn in_place<const MASK: bool>(&self, x: &[f32], dz: &mut [f32]) {
+        let n = self.mean.len();
         for (x, dz) in x.chunks_exact(n).zip(dz.chunks_exact_mut(n)) {
             for c in 0..n {
-                dz[c] = self.at(c, x[c], dz[c]);
+                dz[c] = self.at::<MASK>(c, x[c], dz[c]);
             }
         }
     }
 
     #[inline(always)]
-    fn each(&self, x: &[f32], dz: &[f32], dx: &mut [f32], store: impl Fn(&mut f32, f32)) {
-        let n = self.scale.len();
+    fn each<const MASK: bool>(&self, x: &[f32], dz: &[f32], dx: &mut [f32], store: impl Fn(&mut f32, f32)) {
+        let n = self.mean.len();
         for ((x, dz), dx) in x.chunks_exact(n).zip(dz.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
             for c in 0..n {
-                store(&mut dx[c], self.at(c, x[c], dz[c]));
+                store(&mut dx[c], self.at::<MASK>(c, x[c], dz[c]));
             }
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::plan::{Activation, Shape};
-use crate::ops::batch_norm::cpu::{Affine, InputGradient, Seen};
+use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
 use crate::random::{Address, Purpose, Stream};
 
 fn draw(n: usize, salt: u32) -> Vec<f32> {
@@ -98,15 +98,21 @@ fn check(case: &Case, places: &[usize]) {
 
     let dy = draw(x.len(), 9);
     let mut dz = dy.clone();
-    let seen = Seen { x, y: &y, residual: case.residual.as_deref() };
-    cpu::backward_sums(&mut norm, affine, *activation, seen, &mut dz);
+    let residual = case.residual.as_deref();
+    let derivative = match (activation, residual) {
+        (Activation::Identity, _) => Derivative::Identity,
+        (Activation::Relu, None) => Derivative::ReluOfInput,
+        (Activation::Relu, Some(_)) => Derivative::ReluOfOutput { y: &y },
+        (Activation::Silu, residual) => Derivative::Silu { residual },
+    };
+    cpu::backward_sums(&mut norm, affine, x, derivative, &mut dz);
     let (mut d_scale, mut d_shift) = (vec![f32::NAN; batch.channels], vec![f32::NAN; batch.channels]);
     norm.finish_gradients(&mut d_scale, &mut d_shift);
     let mut dx = vec![f32::NAN; x.len()];
-    cpu::backward_input(&norm, scale, x, &mut dz, InputGradient::Write(&mut dx));
+    cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Write(&mut dx));
     let mut twice = dx.clone();
-    cpu::backward_input(&norm, scale, x, &mut dz, InputGradient::Accumulate(&mut twice));
-    cpu::backward_input(&norm, scale, x, &mut dz, InputGradient::InPlace);
+    cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Accumulate(&mut twice));
+    cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::InPlace);
     assert_eq!(dz, dx, "in place: {what}");
     assert!(twice.iter().zip(&dx).all(|(twice, dx)| *twice == 2.0 * dx), "accumulated: {what}");
     for at in places.iter().filter(|at| **at < x.len()) {
