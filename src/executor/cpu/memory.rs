@@ -1,0 +1,66 @@
+//! Memory of the executor: one arena for values and gradients, and what the system has to give.
+
+use std::ops::Range;
+
+use crate::executor::cpu::schedule::Schedule;
+use crate::executor::{ExecutorError, Setting};
+use crate::model::plan::{Op, Plan, PoolKind};
+use crate::ops::batch_norm::Normalization;
+use crate::ops::optimizer;
+
+/// Images evaluated at once.
+pub const EVALUATION_IMAGES: usize = 256;
+
+/// The parts of the arena at `ranges`, all at once. Empty ranges at 0 stand for what an operation does not have.
+///
+/// # Panics
+/// When two overlap: the schedule keeps what is alive together apart.
+pub fn parts<const N: usize>(arena: &mut [f32], ranges: [Range<usize>; N]) -> [&mut [f32]; N] {
+    arena.get_disjoint_mut(ranges).expect("values alive at the same time lie apart")
+}
+
+/// Bytes that an executor of `plan` allocates, known without allocating them.
+pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
+    let training = Schedule::training(plan, 2 * setting.batch, 2);
+    let evaluation = Schedule::evaluation(plan, EVALUATION_IMAGES);
+    let n_slots = optimizer::slots(&setting.optimizer, 0).len();
+    let projections = training.batch(plan.projection).len();
+    let floats = training.arena_len.max(evaluation.arena_len)
+        + training.longest_scratch(plan)
+        + plan.n_parameters() * (2 + n_slots)
+        + plan.n_buffers()
+        + projections;
+    let of_ops: u64 = plan.ops.iter().map(|op| op_bytes(op, &training)).sum();
+    (floats * size_of::<f32>()) as u64 + of_ops
+}
+
+fn op_bytes(op: &Op, schedule: &Schedule) -> u64 {
+    match *op {
+        Op::BatchNorm { input, .. } => Normalization::bytes(&schedule.batch(input)),
+        Op::Pool2d { output, kind: PoolKind::Max, .. } => schedule.batch(output).len() as u64,
+        Op::Pool2d { kind: PoolKind::Average, .. }
+        | Op::Conv2d { .. }
+        | Op::Activate { .. }
+        | Op::Add { .. }
+        | Op::GlobalAveragePool { .. }
+        | Op::Linear { .. } => 0,
+    }
+}
+
+/// Refuses what the system cannot give, where the system says what it has.
+pub fn ensure_available(needed_bytes: u64) -> Result<(), ExecutorError> {
+    match available_bytes() {
+        Some(available_bytes) if needed_bytes > available_bytes => {
+            Err(ExecutorError::OutOfMemory { needed_bytes, available_bytes })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Linux' own estimate of what can be allocated without swapping.
+fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

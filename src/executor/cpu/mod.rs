@@ -1,0 +1,266 @@
+//! The `cpu` executor: a Plan on the processor's threads, f32, the same bits for any number of them.
+//!
+//! Both views go through every operation as one batch of 2N; only batch-norm statistics are each view's own. All memory
+//! is one arena whose places are given before the first step.
+
+mod backward;
+mod check;
+mod forward;
+mod layout;
+mod memory;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use memory::needed_bytes;
+
+use crate::device::{self, Pool};
+use crate::executor::cpu::memory::{EVALUATION_IMAGES, parts};
+use crate::executor::cpu::schedule::Schedule;
+use crate::executor::{Executor, ExecutorError, Setting, State};
+use crate::model::plan::{Op, Plan, PoolKind};
+use crate::ops::batch_norm::{Normalization, Statistics};
+use crate::ops::{nt_xent, optimizer};
+
+/// Views an image: the batch of every training operation is this many times `Setting::batch`.
+const N_VIEWS: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Training,
+    Evaluation,
+}
+
+/// Time spent in one operation since the executor was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpTime {
+    pub forward: Duration,
+    /// All of the backward pass.
+    pub backward: Duration,
+    /// The part of it that is a convolution's weight gradient.
+    pub backward_weight: Duration,
+}
+
+/// A Plan, its parameters in the executor's own layout, and all memory of a step.
+pub struct CpuExecutor {
+    plan: Plan,
+    setting: Setting,
+    pool: Arc<Pool>,
+    training: Schedule,
+    evaluation: Schedule,
+    arena: Vec<f32>,
+    /// Of the convolution that is going backward: parts of its weight's gradient, then its weight transposed.
+    scratch: Vec<f32>,
+    parameters: Vec<f32>,
+    gradients: Vec<f32>,
+    buffers: Vec<f32>,
+    slots: Vec<(&'static str, Vec<f32>)>,
+    step: u64,
+    /// By operation; present for batch norms.
+    normalizations: Vec<Option<Normalization>>,
+    /// By operation: the batch norm that a convolution sums its output for.
+    summed_for: Vec<Option<usize>>,
+    /// By operation: the winning taps of a max-pool.
+    winners: Vec<Vec<u8>>,
+    statistics: Statistics,
+    projections: Vec<f32>,
+    workspace: nt_xent::Workspace,
+    timings: Vec<OpTime>,
+}
+
+impl CpuExecutor {
+    /// Parameters are 0 until `load`.
+    ///
+    /// # Errors
+    /// `MissingInstructions` without AVX2 and FMA, `OutOfMemory` before anything is allocated, `Device` for a Plan that
+    /// contradicts itself.
+    pub fn new(plan: Plan, setting: &Setting) -> Result<CpuExecutor, ExecutorError> {
+        if let Some(missing) = device::missing_instructions() {
+            return Err(ExecutorError::MissingInstructions { missing });
+        }
+        if let Some(refusal) = check::refusal(&plan) {
+            return Err(ExecutorError::Device(refusal));
+        }
+        memory::ensure_available(needed_bytes(&plan, setting))?;
+        let training = Schedule::training(&plan, N_VIEWS * setting.batch, N_VIEWS);
+        let evaluation = Schedule::evaluation(&plan, EVALUATION_IMAGES);
+        let normalizations = plan.ops.iter().map(|op| normalization(op, &training, setting)).collect();
+        let n_parameters = plan.n_parameters();
+        let mut buffers = Vec::with_capacity(plan.n_buffers());
+        plan.buffers.iter().for_each(|buffer| buffers.extend(std::iter::repeat_n(buffer.initial, buffer.len)));
+        let projection = training.batch(plan.projection);
+        Ok(CpuExecutor {
+            pool: Arc::new(Pool::new(setting.threads)),
+            arena: vec![0.0; training.arena_len.max(evaluation.arena_len)],
+            scratch: vec![0.0; training.longest_scratch(&plan)],
+            parameters: vec![0.0; n_parameters],
+            gradients: vec![0.0; n_parameters],
+            buffers,
+            slots: optimizer::slots(&setting.optimizer, n_parameters),
+            step: 0,
+            normalizations,
+            summed_for: summed_for(&plan),
+            winners: plan.ops.iter().map(|op| vec![0; n_winners(op, &training, &evaluation)]).collect(),
+            statistics: Statistics::default(),
+            projections: vec![0.0; projection.len()],
+            workspace: nt_xent::Workspace::new(projection.images, projection.channels),
+            timings: vec![OpTime::default(); plan.ops.len()],
+            setting: setting.clone(),
+            training,
+            evaluation,
+            plan,
+        })
+    }
+
+    /// Where the time went, an entry for each operation of the Plan.
+    pub fn timings(&self) -> &[OpTime] {
+        &self.timings
+    }
+
+    /// Runs inside the pool: every parallel loop of the operations uses its threads.
+    fn in_pool<R: Send>(&mut self, work: impl FnOnce(&mut CpuExecutor) -> R + Send) -> R {
+        let pool = Arc::clone(&self.pool);
+        pool.install(|| work(self))
+    }
+
+    fn train(&mut self, views: &[f32]) -> f32 {
+        let input = self.training.batch(self.plan.input);
+        input.from_images(views, &mut self.arena[self.training.value(self.plan.input)]);
+        self.forward(Pass::Training);
+        let (value, gradient) =
+            (self.training.value(self.plan.projection), self.training.gradient(self.plan.projection));
+        let [projections, gradient] = parts(&mut self.arena, [value, gradient]);
+        self.projections.copy_from_slice(projections);
+        let width = self.plan.projection_width();
+        let temperature = self.setting.temperature;
+        let loss =
+            nt_xent::forward_backward(projections, width, temperature, gradient, &mut self.workspace, &self.pool);
+        self.backward();
+        loss
+    }
+}
+
+fn normalization(op: &Op, training: &Schedule, setting: &Setting) -> Option<Normalization> {
+    match *op {
+        Op::BatchNorm { input, .. } => Some(Normalization::new(training.batch(input), setting.batch_norm_scope)),
+        Op::Conv2d { .. }
+        | Op::Activate { .. }
+        | Op::Add { .. }
+        | Op::Pool2d { .. }
+        | Op::GlobalAveragePool { .. }
+        | Op::Linear { .. } => None,
+    }
+}
+
+fn n_winners(op: &Op, training: &Schedule, evaluation: &Schedule) -> usize {
+    match *op {
+        Op::Pool2d { output, kind: PoolKind::Max, .. } => {
+            training.batch(output).len().max(evaluation.batch(output).len())
+        }
+        Op::Pool2d { kind: PoolKind::Average, .. }
+        | Op::Conv2d { .. }
+        | Op::BatchNorm { .. }
+        | Op::Activate { .. }
+        | Op::Add { .. }
+        | Op::GlobalAveragePool { .. }
+        | Op::Linear { .. } => 0,
+    }
+}
+
+/// For every convolution the first batch norm that reads it.
+fn summed_for(plan: &Plan) -> Vec<Option<usize>> {
+    let reads = |index: usize, value| matches!(plan.ops[index], Op::BatchNorm { input, .. } if input == value);
+    let of_op = |op: &Op| match *op {
+        Op::Conv2d { output, .. } => (0..plan.ops.len()).find(|index| reads(*index, output)),
+        Op::BatchNorm { .. }
+        | Op::Activate { .. }
+        | Op::Add { .. }
+        | Op::Pool2d { .. }
+        | Op::GlobalAveragePool { .. }
+        | Op::Linear { .. } => None,
+    };
+    plan.ops.iter().map(of_op).collect()
+}
+
+impl Executor for CpuExecutor {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn load(&mut self, state: &State) {
+        assert_eq!(state.parameters.len(), self.parameters.len(), "parameters of the state and the Plan");
+        assert_eq!(state.buffers.len(), self.buffers.len(), "running statistics of the state and the Plan");
+        let names = |slots: &[(&'static str, Vec<f32>)]| slots.iter().map(|slot| slot.0).collect::<Vec<_>>();
+        assert_eq!(names(&state.optimizer), names(&self.slots), "optimizer slots of the state and the setting");
+        weights::from_torch(&self.plan, &state.parameters, &mut self.parameters);
+        for ((_, torch), (_, own)) in state.optimizer.iter().zip(&mut self.slots) {
+            weights::from_torch(&self.plan, torch, own);
+        }
+        self.buffers.copy_from_slice(&state.buffers);
+        self.step = state.step;
+    }
+
+    fn save(&self) -> State {
+        State {
+            parameters: weights::to_torch(&self.plan, &self.parameters),
+            buffers: self.buffers.clone(),
+            optimizer: self.slots.iter().map(|(name, slot)| (*name, weights::to_torch(&self.plan, slot))).collect(),
+            step: self.step,
+        }
+    }
+
+    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
+        let expected = self.training.batch(self.plan.input).len();
+        if views.len() != expected {
+            return Err(ExecutorError::Device(format!("expected {expected} numbers of views, found {}", views.len())));
+        }
+        Ok(self.in_pool(|executor| executor.train(views)))
+    }
+
+    fn update(&mut self, learning_rate: f64) {
+        optimizer::update(
+            &self.setting.optimizer,
+            &self.plan.parameters,
+            &mut self.parameters,
+            &self.gradients,
+            &mut self.slots,
+            optimizer::Step { number: self.step, learning_rate },
+            &self.pool,
+        );
+        self.step += 1;
+    }
+
+    fn projections(&self) -> Vec<f32> {
+        self.projections.clone()
+    }
+
+    fn gradients(&self) -> Vec<f32> {
+        weights::to_torch(&self.plan, &self.gradients)
+    }
+
+    fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError> {
+        let image_len = self.plan.shape(self.plan.input).len();
+        if image_len == 0 || !images.len().is_multiple_of(image_len) {
+            return Err(ExecutorError::Device(format!("{} numbers are no images of {image_len}", images.len())));
+        }
+        let mut features = Vec::with_capacity(images.len() / image_len * self.plan.feature_width());
+        let full = self.evaluation.clone();
+        for chunk in images.chunks(EVALUATION_IMAGES * image_len) {
+            self.evaluation = full.clone();
+            self.evaluation.set_images(chunk.len() / image_len);
+            let place = self.evaluation.value(self.plan.input);
+            let input = self.evaluation.batch(self.plan.input);
+            self.in_pool(|executor| {
+                input.from_images(chunk, &mut executor.arena[place]);
+                executor.forward(Pass::Evaluation);
+            });
+            features.extend_from_slice(&self.arena[self.evaluation.value(self.plan.features)]);
+        }
+        self.evaluation = full;
+        Ok(features)
+    }
+}

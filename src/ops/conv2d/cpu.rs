@@ -1,0 +1,140 @@
+//! Pixel matrix products over blocks of images.
+//!
+//! Every block of output is computed by one thread with matrix products of at most 512 products an element, added in an
+//! order fixed by the shapes, so the cut into blocks and the number of threads never change a bit.
+
+use rayon::prelude::*;
+
+use crate::ops::batch::{Batch, Block};
+use crate::ops::conv2d::taps::{Taps, order};
+use crate::ops::conv2d::{Convolution, patches};
+use crate::ops::gemm::{Matrix, MatrixMut, multiply};
+
+/// y = x ∗ w. `finish` sees every block of y once it is complete, with the block's own part of `partials`.
+///
+/// Shapes: `x` as `convolution.input`, `weight` K × K × I × O, `y` as `convolution.output`.
+pub fn forward<T: Send>(
+    convolution: &Convolution,
+    x: &[f32],
+    weight: &[f32],
+    y: &mut [f32],
+    partials: &mut [T],
+    finish: impl Fn(&[f32], &mut [T]) + Sync,
+) {
+    let as_patches = patches::pays(convolution);
+    convolution.output.for_each_block_with(y, partials, |block, part, partial| {
+        if as_patches {
+            patches::forward_block(convolution, x, weight, &block, part);
+        } else {
+            forward_block(convolution, x, weight, &block, part);
+        }
+        finish(part, partial);
+    });
+}
+
+fn forward_block(convolution: &Convolution, x: &[f32], weight: &[f32], block: &Block, part: &mut [f32]) {
+    let Convolution { input, output, window } = convolution;
+    let rows = Taps::of_output(block.row, input.height, *window);
+    for ow in 0..output.width {
+        let columns = Taps::of_output(ow, input.width, *window);
+        let depth = columns.kernel.len() * input.channels;
+        let mut pixel = pixel_mut(output, block, part, ow);
+        for (step, kh) in rows.kernel.clone().enumerate() {
+            let left = pixels(input, x, rows.first + step, block, columns.first, depth);
+            let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
+            let right = Matrix::new(&weight[start..], depth, output.channels, output.channels);
+            multiply(&mut pixel, left, right, step > 0);
+        }
+        if rows.is_empty() || columns.is_empty() {
+            clear_pixel(output, block, part, ow);
+        }
+    }
+}
+
+/// dx = dy ∗ wᵀ, or dx += dy ∗ wᵀ. `transposed` as `transpose_weight` leaves it.
+pub fn backward_input(convolution: &Convolution, dy: &[f32], transposed: &[f32], dx: &mut [f32], accumulate: bool) {
+    let Convolution { input, output, window } = convolution;
+    input.for_each_block(dx, |block, part| {
+        let rows = Taps::of_input(block.row, output.height, *window);
+        for iw in 0..input.width {
+            let columns = Taps::of_input(iw, output.width, *window);
+            let depth = columns.kernel.len() * output.channels;
+            let mut pixel = pixel_mut(input, &block, part, iw);
+            for (step, kh) in rows.kernel.clone().enumerate() {
+                let left = pixels(output, dy, rows.first + step, &block, columns.first, depth);
+                let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
+                let right = Matrix::new(&transposed[start..], depth, input.channels, input.channels);
+                multiply(&mut pixel, left, right, accumulate || step > 0);
+            }
+            if !accumulate && (rows.is_empty() || columns.is_empty()) {
+                clear_pixel(input, &block, part, iw);
+            }
+        }
+    });
+}
+
+/// Weights K × K × I × O to K × K × O × I, taps in the order in which they reach consecutive outputs. Taps that never touch
+/// the input are left as they are: nobody reads them.
+pub fn transpose_weight(convolution: &Convolution, weight: &[f32], transposed: &mut [f32]) {
+    let Convolution { input, output, window } = convolution;
+    let tap_len = input.channels * output.channels;
+    transposed.par_chunks_mut((tap_len * window.kernel).max(1)).zip(order_rows(convolution)).for_each(|(row, kh)| {
+        row.par_chunks_mut(tap_len).zip(order_columns(convolution)).for_each(|(tap, kw)| {
+            if let (Some(kh), Some(kw)) = (kh, kw) {
+                let start = (kh * window.kernel + kw) * tap_len;
+                transpose(&weight[start..start + tap_len], output.channels, tap);
+            }
+        });
+    });
+}
+
+/// Kernel rows in transposed order, those that never touch the input left out.
+fn order_rows(convolution: &Convolution) -> Vec<Option<usize>> {
+    live_order(convolution, convolution.input.height, convolution.output.height)
+}
+
+fn order_columns(convolution: &Convolution) -> Vec<Option<usize>> {
+    live_order(convolution, convolution.input.width, convolution.output.width)
+}
+
+fn live_order(convolution: &Convolution, size: usize, n_outputs: usize) -> Vec<Option<usize>> {
+    let window = convolution.window;
+    let live = |tap: &usize| (0..n_outputs).any(|o| Taps::of_output(o, size, window).kernel.contains(tap));
+    order(window).map(|tap| Some(tap).filter(live)).collect()
+}
+
+/// out[j, i] = matrix[i, j], in tiles that stay in the first-level cache.
+fn transpose(matrix: &[f32], columns: usize, out: &mut [f32]) {
+    const TILE: usize = 16;
+    let rows = matrix.len() / columns;
+    for i0 in (0..rows).step_by(TILE) {
+        for j0 in (0..columns).step_by(TILE) {
+            for j in j0..columns.min(j0 + TILE) {
+                for i in i0..rows.min(i0 + TILE) {
+                    out[j * rows + i] = matrix[i * columns + j];
+                }
+            }
+        }
+    }
+}
+
+/// `depth` numbers from pixel (`row`, `column`) on, one matrix row an image of the block.
+pub fn pixels<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, column: usize, depth: usize) -> Matrix<'a> {
+    inputs(map, data, row, block, column * map.channels, depth)
+}
+
+pub fn inputs<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, first: usize, depth: usize) -> Matrix<'a> {
+    let start = map.offset(row, block.first_image) + first;
+    Matrix::new(data.get(start..).unwrap_or(&[]), block.n_images, depth, map.row_len())
+}
+
+fn pixel_mut<'a>(map: &Batch, block: &Block, part: &'a mut [f32], column: usize) -> MatrixMut<'a> {
+    MatrixMut::new(&mut part[column * map.channels..], block.n_images, map.channels, map.row_len())
+}
+
+fn clear_pixel(map: &Batch, block: &Block, part: &mut [f32], column: usize) {
+    for image in 0..block.n_images {
+        let start = image * map.row_len() + column * map.channels;
+        part[start..start + map.channels].fill(0.0);
+    }
+}

@@ -1,0 +1,194 @@
+//! The gradient of a convolution's weight.
+//!
+//! A tile of it, O × some taps of one kernel row, is a sum over output pixels of dyᵀ · x with the images as the inner
+//! dimension. Tiles and the groups of output rows they are summed over are cut by shape; groups are added in order.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::ops::batch::Block;
+use crate::ops::conv2d::cpu::{inputs, pixels};
+use crate::ops::conv2d::{Convolution, Taps, patches};
+use crate::ops::gemm::{Matrix, MatrixMut, multiply};
+
+/// Images of one product: two map rows of as many images stay in the second-level cache.
+const IMAGES: usize = 128;
+
+/// Longest kernel row that is one tile, and the tile of longer ones.
+const WHOLE_ROW: usize = 512;
+const TILE_TAPS: usize = 256;
+
+/// Tiles and groups together make at least this many tasks, where the map has rows enough.
+const TASKS: usize = 12;
+const MOST_GROUPS: usize = 8;
+
+/// How the gradient is cut.
+struct Cut {
+    /// Kernel rows, or 1 where the taps of all rows lie side by side.
+    n_rows: usize,
+    /// Taps × channels of one of them.
+    row_len: usize,
+    tile_len: usize,
+    tiles_per_row: usize,
+    n_groups: usize,
+    outputs: usize,
+    as_patches: bool,
+}
+
+impl Cut {
+    fn new(convolution: &Convolution) -> Cut {
+        let Convolution { input, output, window } = convolution;
+        let as_patches = patches::pays(convolution);
+        let taps = if as_patches { window.kernel * window.kernel } else { window.kernel };
+        let n_rows = if as_patches { 1 } else { window.kernel };
+        let row_len = taps * input.channels;
+        let tile_len = if row_len <= WHOLE_ROW { row_len } else { TILE_TAPS };
+        let tiles_per_row = row_len.div_ceil(tile_len.max(1));
+        let wanted = TASKS.div_ceil((n_rows * tiles_per_row).max(1));
+        let n_groups = wanted.min(MOST_GROUPS).min(output.height).max(1);
+        Cut { n_rows, row_len, tile_len, tiles_per_row, n_groups, outputs: output.channels, as_patches }
+    }
+
+    fn tile_size(&self) -> usize {
+        self.tile_len * self.outputs
+    }
+
+    fn tiles(&self) -> usize {
+        self.n_rows * self.tiles_per_row
+    }
+
+    /// Taps × channels of a tile within its row.
+    fn range(&self, tile: usize) -> Range<usize> {
+        let start = tile % self.tiles_per_row * self.tile_len;
+        start..self.row_len.min(start + self.tile_len)
+    }
+}
+
+/// Numbers that `backward_weight` needs to work in.
+pub fn scratch_len(convolution: &Convolution) -> usize {
+    let cut = Cut::new(convolution);
+    cut.n_groups * cut.tiles() * cut.tile_size()
+}
+
+/// dw: K × K × I × O. Taps that never touch the input keep what they hold: their gradient is 0, and so must be what the
+/// caller put there.
+///
+/// # Panics
+/// When `scratch` is shorter than `scratch_len`.
+pub fn backward_weight(convolution: &Convolution, x: &[f32], dy: &[f32], scratch: &mut [f32], dw: &mut [f32]) {
+    let cut = Cut::new(convolution);
+    if cut.tile_size() == 0 {
+        return;
+    }
+    let scratch = &mut scratch[..scratch_len(convolution)];
+    scratch.par_chunks_mut(cut.tile_size()).enumerate().for_each(|(task, out)| {
+        // Tiles of one group are neighbours, so that threads share the rows of the maps they read.
+        let (group, tile) = (task / cut.tiles(), task % cut.tiles());
+        let live = live_taps(convolution, &cut, tile);
+        if live.is_empty() {
+            return;
+        }
+        out.fill(0.0);
+        let height = convolution.output.height;
+        let rows = group * height / cut.n_groups..(group + 1) * height / cut.n_groups;
+        if cut.as_patches {
+            patches::sum_weight_gradient(convolution, x, dy, rows, out);
+        } else {
+            rows.for_each(|oh| sum_row(convolution, &cut, (x, dy), tile, oh, out));
+        }
+    });
+    combine(convolution, &cut, scratch, dw);
+}
+
+/// Adds the products of one output row to a tile, O × taps.
+fn sum_row(convolution: &Convolution, cut: &Cut, (x, dy): (&[f32], &[f32]), tile: usize, oh: usize, out: &mut [f32]) {
+    let Convolution { input, output, window } = convolution;
+    let (kh, tile) = (tile / cut.tiles_per_row, cut.range(tile));
+    let rows = Taps::of_output(oh, input.height, *window);
+    if !rows.kernel.contains(&kh) {
+        return;
+    }
+    let ih = rows.first + kh - rows.kernel.start;
+    for first_image in (0..input.images).step_by(IMAGES) {
+        let n_images = IMAGES.min(input.images - first_image);
+        let block = Block { row: oh, view: 0, first_image, n_images };
+        for ow in 0..output.width {
+            let columns = Taps::of_output(ow, input.width, *window);
+            let start = tile.start.max(columns.kernel.start * input.channels);
+            let end = tile.end.min(columns.kernel.end * input.channels);
+            if start >= end {
+                continue;
+            }
+            let first = columns.first * input.channels + start - columns.kernel.start * input.channels;
+            let left = pixels(output, dy, oh, &block, ow, output.channels).transposed();
+            let right = inputs(input, x, ih, &block, first, end - start);
+            let out = &mut out[start - tile.start..];
+            multiply(&mut MatrixMut::new(out, output.channels, end - start, cut.tile_len), left, right, true);
+        }
+    }
+}
+
+/// The part of a tile whose taps touch the input, counted within its row.
+fn live_taps(convolution: &Convolution, cut: &Cut, tile: usize) -> Range<usize> {
+    let Convolution { input, output, window } = convolution;
+    let range = cut.range(tile);
+    if cut.as_patches {
+        return range;
+    }
+    let kh = tile / cut.tiles_per_row;
+    if !(0..output.height).any(|oh| Taps::of_output(oh, input.height, *window).kernel.contains(&kh)) {
+        return 0..0;
+    }
+    let mut live = window.kernel..0;
+    for ow in 0..output.width {
+        let taps = Taps::of_output(ow, input.width, *window).kernel;
+        if !taps.is_empty() {
+            live = live.start.min(taps.start)..live.end.max(taps.end);
+        }
+    }
+    range.start.max(live.start * input.channels)..range.end.min(live.end * input.channels)
+}
+
+/// Adds the groups in order and turns O × taps into taps × O.
+fn combine(convolution: &Convolution, cut: &Cut, scratch: &[f32], dw: &mut [f32]) {
+    let outputs = cut.outputs;
+    dw.par_chunks_mut(cut.row_len * outputs).enumerate().for_each(|(row, dw)| {
+        dw.par_chunks_mut(cut.tile_len * outputs).enumerate().for_each(|(index, dw)| {
+            let tile = row * cut.tiles_per_row + index;
+            let live = live_taps(convolution, cut, tile);
+            let start = cut.range(tile).start;
+            if !live.is_empty() {
+                combine_tile(cut, scratch, tile, live.start - start..live.end - start, dw);
+            }
+        });
+    });
+}
+
+fn combine_tile(cut: &Cut, scratch: &[f32], tile: usize, live: Range<usize>, dw: &mut [f32]) {
+    const SIDE: usize = 16;
+    let group_stride = cut.tiles() * cut.tile_size();
+    let scratch = &scratch[tile * cut.tile_size()..];
+    for first_tap in live.clone().step_by(SIDE) {
+        let taps = first_tap..live.end.min(first_tap + SIDE);
+        for first_output in (0..cut.outputs).step_by(SIDE) {
+            for output in first_output..cut.outputs.min(first_output + SIDE) {
+                for tap in taps.clone() {
+                    let at = output * cut.tile_len + tap;
+                    let mut sum = scratch[at];
+                    for group in 1..cut.n_groups {
+                        sum += scratch[group * group_stride + at];
+                    }
+                    dw[tap * cut.outputs + output] = sum;
+                }
+            }
+        }
+    }
+}
+
+/// Adds dyᵀ · patches to a tile of all taps, O × taps.
+pub fn add_patches(out: &mut [f32], outputs: usize, depth: usize, dy: &[f32], patches: &[f32]) {
+    let n = dy.len() / outputs;
+    let left = Matrix::new(dy, n, outputs, outputs).transposed();
+    multiply(&mut MatrixMut::new(out, outputs, depth, depth), left, Matrix::new(patches, n, depth, depth), true);
+}

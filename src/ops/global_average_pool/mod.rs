@@ -1,0 +1,5 @@
+//! Mean over all positions: y[c] = Σ over h, w of x[h, w, c] / (H·W); dx[h, w, c] = dy[c] / (H·W).
+
+pub mod cpu;
+#[cfg(test)]
+mod tests;
