@@ -10,7 +10,7 @@ use crate::device::Pool;
 use crate::evaluate::{EvaluateError, Features, Ranking};
 use crate::experiment::recipe::{LinearProbe, Schedule};
 use crate::ops::nt_xent::exponential;
-use crate::ops::nt_xent::tile::{Matrix, add_product, product};
+use crate::ops::gemm::{Matrix, add_product, product};
 use crate::ops::schedule::multiplier;
 use crate::random::{Address, Purpose, Stream};
 
@@ -108,8 +108,8 @@ impl Classifier {
     /// rows × classes.
     fn logits(&self, rows: &[f32], logits: &mut [f32]) {
         let n_classes = self.bias.len();
-        let weights = Matrix::new(&self.weights, n_classes, self.width);
-        product(Matrix::new(rows, rows.len() / self.width, self.width), weights.transposed(), logits);
+        let weights = Matrix::dense(&self.weights, n_classes, self.width);
+        product(Matrix::dense(rows, rows.len() / self.width, self.width), weights.transposed(), logits);
         for row in logits.chunks_exact_mut(n_classes) {
             row.iter_mut().zip(&self.bias).for_each(|(logit, bias)| *logit += bias);
         }
@@ -160,8 +160,8 @@ impl Block {
             self.bias.iter_mut().zip(row.iter()).for_each(|(sum, error)| *sum += error);
         }
         self.weights.fill(0.0);
-        let errors = Matrix::new(errors, chosen.len(), n_classes);
-        add_product(errors.transposed(), Matrix::new(rows, chosen.len(), width), &mut self.weights);
+        let errors = Matrix::dense(errors, chosen.len(), n_classes);
+        add_product(errors.transposed(), Matrix::dense(rows, chosen.len(), width), &mut self.weights);
     }
 }
 

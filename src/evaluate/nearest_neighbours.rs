@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::device::Pool;
 use crate::evaluate::{Features, Ranking};
 use crate::experiment::recipe::{Knn, Metric};
-use crate::ops::nt_xent::tile::{Matrix, product};
+use crate::ops::gemm::{Matrix, product};
 use crate::ops::nt_xent::{dot, normalize, squared_distance};
 
 /// Queries a block: the rows of a tile.
@@ -140,8 +140,8 @@ impl Search<'_> {
         for first in (0..n_bank).step_by(TILE_IMAGES) {
             let images = first..n_bank.min(first + TILE_IMAGES);
             let tile = &mut tile[..n_queries * images.len()];
-            let rows = Matrix::new(&self.bank.values[images.start * width..images.end * width], images.len(), width);
-            product(Matrix::new(queries, n_queries, width), rows.transposed(), tile);
+            let rows = Matrix::dense(&self.bank.values[images.start * width..images.end * width], images.len(), width);
+            product(Matrix::dense(queries, n_queries, width), rows.transposed(), tile);
             for (row, nearest) in tile.chunks_exact_mut(images.len()).zip(&mut nearest) {
                 if let Some(offsets) = &self.offsets {
                     row.iter_mut().zip(&offsets[images.clone()]).for_each(|(product, &offset)| *product -= offset);

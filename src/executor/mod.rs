@@ -86,7 +86,7 @@ pub fn build(model: &Model, setting: &Setting, backend: Backend) -> Result<Box<d
     let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
-        Backend::Reference => Ok(Box::new(ReferenceExecutor::new(model, setting)?)),
+        Backend::Reference => Ok(Box::new(ReferenceExecutor::new(model, setting).map_err(not_compiled)?)),
         Backend::Cuda => Err(ExecutorError::Device("this version has no CUDA executor".to_owned())),
     }
 }

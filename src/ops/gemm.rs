@@ -2,15 +2,17 @@
 //!
 //! For an inner dimension of at most 512 `gemm` adds each element's products in ascending order with fused
 //! multiply-adds, whatever the instruction set, cache sizes and row split. Beyond that its blocking follows the
-//! machine's caches, and for one row or column its order follows the register width. So longer products are cut here at
-//! 512 and the pieces added in order, and single rows and columns are summed here: each element is the same chain of
-//! operations on every machine and however the rows are cut.
+//! machine's caches, and for one row or column, or few results of rows by rows, its order follows the register width. So
+//! longer products are cut here at 512 and the pieces added in order, and those others are summed here: each element is
+//! the same chain of operations on every machine and however the rows are cut.
 #![allow(unsafe_code)]
 
 use crate::ops::wide::wide;
 
 /// Longest inner dimension of one call.
 pub const DEPTH: usize = 512;
+/// Up to so many results of rows by rows, `gemm` sums along the inner dimension in as many lanes as the machine has.
+const HORIZONTAL: usize = 256;
 
 /// A read-only matrix: element (i, j) is `data[i · row_stride + j · column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,15 @@ impl<'a> Matrix<'a> {
     pub fn new(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Matrix<'a> {
         assert_inside(data.len(), rows, columns, row_stride);
         Matrix { data, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// Row after row without gaps.
+    ///
+    /// # Panics
+    /// When `data` is not rows × columns long.
+    pub fn dense(data: &'a [f32], rows: usize, columns: usize) -> Matrix<'a> {
+        assert_eq!(data.len(), rows * columns, "a matrix of {rows} × {columns}");
+        Matrix { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
     pub fn transposed(self) -> Matrix<'a> {
@@ -71,6 +82,22 @@ fn assert_inside(len: usize, rows: usize, columns: usize, row_stride: usize) {
     assert!(len <= isize::MAX as usize / size_of::<f32>());
 }
 
+/// `out` = left · right, row after row.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn product(left: Matrix, right: Matrix, out: &mut [f32]) {
+    multiply(&mut MatrixMut::new(out, left.rows, right.columns, right.columns), left, right, false);
+}
+
+/// `out` += left · right, row after row.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn add_product(left: Matrix, right: Matrix, out: &mut [f32]) {
+    multiply(&mut MatrixMut::new(out, left.rows, right.columns, right.columns), left, right, true);
+}
+
 /// out = left · right, or out += left · right.
 ///
 /// # Panics
@@ -93,7 +120,9 @@ pub fn multiply(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bo
         let right_data = &right.data[start * right.row_stride..];
         let accumulate = accumulate || start > 0;
         start += depth;
-        if out.rows == 1 || out.columns == 1 {
+        let rows_by_rows = left.column_stride == 1 && right.row_stride == 1;
+        let horizontal = rows_by_rows && out.rows * out.columns <= HORIZONTAL;
+        if out.rows == 1 || out.columns == 1 || depth <= 2 || horizontal {
             let left = Matrix { data: left_data, columns: depth, ..left };
             let right = Matrix { data: right_data, rows: depth, ..right };
             wide(|| multiply_thin(out, left, right, accumulate));
@@ -220,6 +249,11 @@ mod tests {
             (1, 1, 512),
             (7, 5, 2),
             (33, 17, 513),
+            (2, 2, 3),
+            (3, 17, 64),
+            (16, 10, 1030),
+            (16, 16, 512),
+            (130, 512, 512),
         ] {
             for flip in [(false, false), (true, false), (false, true)] {
                 for accumulate in [false, true] {

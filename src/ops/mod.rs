@@ -1,6 +1,7 @@
 //! One folder an operation: `mod.rs` holds formula, shapes and tests, `cpu.rs` the loops.
 
 pub mod activation;
+pub mod batch;
 pub mod batch_norm;
 pub mod conv2d;
 pub mod gemm;
@@ -10,3 +11,4 @@ pub mod nt_xent;
 pub mod optimizer;
 pub mod pool2d;
 pub mod schedule;
+pub mod wide;

@@ -7,7 +7,7 @@ use crate::device::Pool;
 use crate::ops::nt_xent::exponential::exponential;
 use crate::ops::nt_xent::normalize::{NORM_MIN, dot, normalize};
 use crate::ops::nt_xent::positive_of;
-use crate::ops::nt_xent::tile::{Matrix, add_product, product};
+use crate::ops::gemm::{Matrix, add_product, product};
 
 /// Anchors a block: the rows of a tile.
 pub(super) const BLOCK_ANCHORS: usize = 64;
@@ -114,7 +114,7 @@ impl Similarities<'_> {
     }
 
     fn rows(&self, range: std::ops::Range<usize>) -> Matrix<'_> {
-        Matrix::new(&self.unit[range.start * self.width..range.end * self.width], range.len(), self.width)
+        Matrix::dense(&self.unit[range.start * self.width..range.end * self.width], range.len(), self.width)
     }
 
     /// z_i·z_j for `n_anchors` anchors from `first` and the views in `columns`, row after row.
@@ -181,7 +181,7 @@ impl Similarities<'_> {
                     weights[positive - columns.start] = -missing as f32;
                 }
             }
-            add_product(Matrix::new(tile, n_anchors, columns.len()), self.rows(columns), gradient);
+            add_product(Matrix::dense(tile, n_anchors, columns.len()), self.rows(columns), gradient);
         }
         let scale = f64::from(self.inverse_temperature) / self.n_views as f64;
         for (row, gradient) in gradient.chunks_exact_mut(self.width).enumerate() {

@@ -6,7 +6,7 @@ use crate::device::Pool;
 use crate::ops::nt_xent::cpu::{BLOCK_ANCHORS, TILE_VIEWS, column_ranges};
 use crate::ops::nt_xent::normalize::{dot, normalize, squared_distance};
 use crate::ops::nt_xent::positive_of;
-use crate::ops::nt_xent::tile::{Matrix, product};
+use crate::ops::gemm::{Matrix, product};
 
 /// Of the normalised projections of one batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,7 +56,7 @@ pub fn measure(projections: &[f32], width: usize, pool: &Pool) -> Metrics {
 fn measure_block(unit: &[f32], width: usize, squares: &[f64], first: usize) -> Partial {
     let n_views = squares.len();
     let n_anchors = BLOCK_ANCHORS.min(n_views - first);
-    let rows = |start: usize, n: usize| Matrix::new(&unit[start * width..(start + n) * width], n, width);
+    let rows = |start: usize, n: usize| Matrix::dense(&unit[start * width..(start + n) * width], n, width);
     let mut tile = vec![0.0f32; n_anchors * TILE_VIEWS];
     let mut kernel_sums = vec![0.0f64; n_anchors];
     let mut positives = vec![f32::NAN; n_anchors];

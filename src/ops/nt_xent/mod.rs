@@ -11,7 +11,6 @@ mod cpu;
 mod exponential;
 mod metrics;
 mod normalize;
-pub mod tile;
 
 #[cfg(test)]
 pub mod golden;
