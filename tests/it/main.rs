@@ -1,8 +1,8 @@
 //! One test binary.
 
 mod command_line;
-mod compile_fail;
+
 mod harness;
 mod miniature;
-mod oracle;
+
 mod tidy;
