@@ -2,17 +2,15 @@
 //!
 //! For an inner dimension of at most 512 `gemm` adds each element's products in ascending order with fused
 //! multiply-adds, whatever the instruction set, cache sizes and row split. Beyond that its blocking follows the
-//! machine's caches, and for one row or column, or few results of rows by rows, its order follows the register width. So
-//! longer products are cut here at 512 and the pieces added in order, and those others are summed here: each element is
-//! the same chain of operations on every machine and however the rows are cut.
+//! machine's caches, and for single rows or columns, a dimension of 1 or 2, and small products of two matrices contiguous
+//! along it the order is another. So longer products are cut here at 512 and the pieces added in order, and those
+//! small ones are summed here: each element is the same chain of operations on every machine and however rows are cut.
 #![allow(unsafe_code)]
 
 use crate::ops::wide::wide;
 
 /// Longest inner dimension of one call.
 pub const DEPTH: usize = 512;
-/// Up to so many results of rows by rows, `gemm` sums along the inner dimension in as many lanes as the machine has.
-const HORIZONTAL: usize = 256;
 
 /// A read-only matrix: element (i, j) is `data[i · row_stride + j · column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -120,12 +118,10 @@ pub fn multiply(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bo
         let right_data = &right.data[start * right.row_stride..];
         let accumulate = accumulate || start > 0;
         start += depth;
-        let rows_by_rows = left.column_stride == 1 && right.row_stride == 1;
-        let horizontal = rows_by_rows && out.rows * out.columns <= HORIZONTAL;
-        if out.rows == 1 || out.columns == 1 || depth <= 2 || horizontal {
+        if order_differs(out, left, right, depth) {
             let left = Matrix { data: left_data, columns: depth, ..left };
             let right = Matrix { data: right_data, rows: depth, ..right };
-            wide(|| multiply_thin(out, left, right, accumulate));
+            wide(|| multiply_small(out, left, right, accumulate));
             continue;
         }
         // SAFETY: `Matrix` and `MatrixMut` are only built when their last element lies inside their slice, and strides are
@@ -157,9 +153,15 @@ pub fn multiply(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bo
     }
 }
 
-/// One row or one column, in the same order.
+/// Where `gemm` takes another way: sums with one lane a product instead of one lane an element, or one or two outer products.
+fn order_differs(out: &MatrixMut, left: Matrix, right: Matrix, depth: usize) -> bool {
+    let is_dot = left.column_stride == 1 && right.row_stride == 1;
+    depth <= 2 || out.rows == 1 || out.columns == 1 || is_dot && out.rows * out.columns <= 16 * 16
+}
+
+/// The same sums as `gemm`'s, one element after another.
 #[inline(always)]
-fn multiply_thin(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bool) {
+fn multiply_small(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bool) {
     const LANES: usize = 16;
     for i in 0..out.rows {
         for first in (0..out.columns).step_by(LANES) {
@@ -254,6 +256,11 @@ mod tests {
             (16, 10, 1030),
             (16, 16, 512),
             (130, 512, 512),
+            (16, 16, 40),
+            (20, 24, 1),
+            (20, 24, 514),
+            (2, 128, 512),
+            (15, 17, 600),
         ] {
             for flip in [(false, false), (true, false), (false, true)] {
                 for accumulate in [false, true] {

@@ -19,7 +19,7 @@ pub fn parts<const N: usize>(arena: &mut [f32], ranges: [Range<usize>; N]) -> [&
     arena.get_disjoint_mut(ranges).expect("values alive at the same time lie apart")
 }
 
-/// Bytes that an executor of `plan` allocates, known without allocating them.
+/// Bytes that an executor of `plan` allocates, known without allocating them; the loss works in a little more.
 pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
     let training = Schedule::training(plan, 2 * setting.batch, 2);
     let evaluation = Schedule::evaluation(plan, EVALUATION_IMAGES);
@@ -30,16 +30,32 @@ pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
         + plan.n_parameters() * (2 + n_slots)
         + plan.n_buffers()
         + projections;
-    let of_ops: u64 = plan.ops.iter().map(|op| op_bytes(op, &training)).sum();
+    let of_ops: u64 =
+        plan.ops.iter().map(|op| op_bytes(op, &training) + n_winners(op, &training, &evaluation) as u64).sum();
     (floats * size_of::<f32>()) as u64 + of_ops
 }
 
 fn op_bytes(op: &Op, schedule: &Schedule) -> u64 {
     match *op {
         Op::BatchNorm { input, .. } => Normalization::bytes(&schedule.batch(input)),
-        Op::Pool2d { output, kind: PoolKind::Max, .. } => schedule.batch(output).len() as u64,
+        Op::Conv2d { .. }
+        | Op::Activate { .. }
+        | Op::Add { .. }
+        | Op::Pool2d { .. }
+        | Op::GlobalAveragePool { .. }
+        | Op::Linear { .. } => 0,
+    }
+}
+
+/// Winning taps that a max-pool notes, a byte each.
+pub fn n_winners(op: &Op, training: &Schedule, evaluation: &Schedule) -> usize {
+    match *op {
+        Op::Pool2d { output, kind: PoolKind::Max, .. } => {
+            training.batch(output).len().max(evaluation.batch(output).len())
+        }
         Op::Pool2d { kind: PoolKind::Average, .. }
         | Op::Conv2d { .. }
+        | Op::BatchNorm { .. }
         | Op::Activate { .. }
         | Op::Add { .. }
         | Op::GlobalAveragePool { .. }

@@ -19,10 +19,10 @@ use std::time::Duration;
 pub use memory::needed_bytes;
 
 use crate::device::{self, Pool};
-use crate::executor::cpu::memory::{EVALUATION_IMAGES, parts};
+use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners, parts};
 use crate::executor::cpu::schedule::Schedule;
 use crate::executor::{Executor, ExecutorError, Setting, State};
-use crate::model::plan::{Op, Plan, PoolKind};
+use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::{nt_xent, optimizer};
 
@@ -81,6 +81,9 @@ impl CpuExecutor {
     pub fn new(plan: Plan, setting: &Setting) -> Result<CpuExecutor, ExecutorError> {
         if let Some(missing) = device::missing_instructions() {
             return Err(ExecutorError::MissingInstructions { missing });
+        }
+        if setting.batch == 0 {
+            return Err(ExecutorError::Device("a step of 0 images: expected a batch of at least 1".to_owned()));
         }
         if let Some(refusal) = check::refusal(&plan) {
             return Err(ExecutorError::Device(refusal));
@@ -153,21 +156,6 @@ fn normalization(op: &Op, training: &Schedule, setting: &Setting) -> Option<Norm
         | Op::Pool2d { .. }
         | Op::GlobalAveragePool { .. }
         | Op::Linear { .. } => None,
-    }
-}
-
-fn n_winners(op: &Op, training: &Schedule, evaluation: &Schedule) -> usize {
-    match *op {
-        Op::Pool2d { output, kind: PoolKind::Max, .. } => {
-            training.batch(output).len().max(evaluation.batch(output).len())
-        }
-        Op::Pool2d { kind: PoolKind::Average, .. }
-        | Op::Conv2d { .. }
-        | Op::BatchNorm { .. }
-        | Op::Activate { .. }
-        | Op::Add { .. }
-        | Op::GlobalAveragePool { .. }
-        | Op::Linear { .. } => 0,
     }
 }
 

@@ -1,4 +1,6 @@
 //! Passes over blocks; channels are the fastest axis, so every loop runs along them.
+// One index into many arrays, as in the formula.
+#![allow(clippy::needless_range_loop)]
 
 use rayon::prelude::*;
 

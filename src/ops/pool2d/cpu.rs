@@ -1,4 +1,6 @@
 //! Loops over blocks of the output (forward) and of the input (backward).
+// One index into many arrays, as in the formula.
+#![allow(clippy::needless_range_loop)]
 
 use rayon::prelude::*;
 

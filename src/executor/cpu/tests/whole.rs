@@ -167,6 +167,9 @@ fn wrong_input_is_refused() {
     same.plan.projection = same.add(ValueId(0), ValueId(0));
     refused(same.plan, "reads value 0 twice");
 
+    let empty = CpuExecutor::new(small(Activation::Relu, true), &setting(0, 1));
+    assert!(matches!(empty, Err(ExecutorError::Device(message)) if message.contains("0 images")));
+
     let plan = small(Activation::Relu, true);
     let mut executor = executor(plan.clone(), &setting(2, 1));
     assert!(executor.forward_backward(&[0.0; 5]).is_err());
