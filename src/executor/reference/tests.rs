@@ -7,6 +7,7 @@ use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
 
 use crate::model::plan::{ParameterKind, Plan};
+use crate::model::{twin, typed};
 
 /// PyTorch 2.15, torchvision 0.29 and Lightly 1.6 in f64: four configurations, three SGD steps each.
 const GOLDEN: &str = include_str!("../../../tests/golden/simclr_steps.json");
@@ -166,4 +167,96 @@ fn wide_head_on_64_pixels_trains_as_in_pytorch() {
 #[test]
 fn nesterov_on_the_cifar_stem_trains_as_in_pytorch() {
     check_golden(3);
+}
+
+fn twin_executor(scope: BatchNormScope, threads: usize) -> ReferenceExecutor {
+    let (backbone, head) = twin::small();
+    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
+    let setting = Setting { batch: 6, temperature: 0.5, batch_norm_scope: scope, optimizer, threads };
+    let mut executor = ReferenceExecutor::of_model(typed::build(&backbone, Some(&head)), &setting);
+    let state = golden_fill(&executor.plan().clone());
+    executor.load(&state);
+    executor
+}
+
+fn twin_views() -> Vec<f32> {
+    [golden_view(0, 0, 6, twin::SMALL_SIDE), golden_view(0, 1, 6, twin::SMALL_SIDE)].concat()
+}
+
+/// Along the gradient and a random direction at once, both of length 1, tensor by tensor.
+fn check_slopes(scope: BatchNormScope) {
+    let mut executor = twin_executor(scope, 1);
+    let (views, state) = (twin_views(), executor.save());
+    executor.forward_backward(&views).unwrap();
+    let gradients = executor.gradients();
+    for (index, parameter) in executor.plan().parameters.clone().iter().enumerate() {
+        let gradient = &gradients[parameter.range()];
+        let random: Vec<f32> = uniform(2000 + index as u64, parameter.len()).map(|u| u as f32).collect();
+        let (own, other) = (norm(gradient), norm(&random));
+        let direction: Vec<f64> =
+            gradient.iter().zip(&random).map(|(&g, &r)| f64::from(g) / own + f64::from(r) / other).collect();
+        let expected: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
+        let step = 0.01 * norm(&state.parameters[parameter.range()]).min(1.0);
+        let mut loss_at = |step: f64| {
+            let mut moved = state.clone();
+            for (value, d) in moved.parameters[parameter.range()].iter_mut().zip(&direction) {
+                *value = (f64::from(*value) + step * d) as f32;
+            }
+            executor.load(&moved);
+            f64::from(executor.forward_backward(&views).unwrap())
+        };
+        let slope =
+            (8.0 * (loss_at(step) - loss_at(-step)) - loss_at(2.0 * step) + loss_at(-2.0 * step)) / (12.0 * step);
+        let bound = 5e-3 * expected.abs() + 2e-5;
+        assert!((slope - expected).abs() < bound, "{}: slope {slope}, gradient {expected}", parameter.name);
+    }
+}
+
+#[test]
+fn gradients_of_the_twin_are_its_slopes() {
+    check_slopes(BatchNormScope::View);
+    check_slopes(BatchNormScope::Joint);
+}
+
+/// The views' statistics differ, so the scope shows in every number; running statistics move once or twice.
+#[test]
+fn the_scope_of_batch_norm_decides_whose_statistics_count() {
+    let views = twin_views();
+    let step = |scope| {
+        let mut executor = twin_executor(scope, 1);
+        (executor.forward_backward(&views).unwrap(), executor.projections(), executor.save().buffers)
+    };
+    let (by_view, joint) = (step(BatchNormScope::View), step(BatchNormScope::Joint));
+    assert_ne!(by_view.0, joint.0);
+    assert_ne!(by_view.1, joint.1);
+    let mut first_then_second = twin_executor(BatchNormScope::Joint, 1);
+    for view in views.chunks(views.len() / 2) {
+        first_then_second.forward_backward(view).unwrap();
+    }
+    assert_eq!(first_then_second.save().buffers, by_view.2, "view 0 moves the running statistics before view 1");
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let run = |threads| {
+        let mut executor = twin_executor(BatchNormScope::View, threads);
+        let loss = executor.forward_backward(&twin_views()).unwrap();
+        executor.update(0.1);
+        (loss, executor.gradients(), executor.save(), executor.features(&twin_views()).unwrap())
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn features_do_not_depend_on_their_company() {
+    let mut executor = twin_executor(BatchNormScope::View, 1);
+    let images = golden_view(0, 0, 70, twin::SMALL_SIDE);
+    let all = executor.features(&images).unwrap();
+    assert_eq!(all.len(), 70 * 16);
+    let image_len = 3 * twin::SMALL_SIDE * twin::SMALL_SIDE;
+    let last = executor.features(&images[69 * image_len..]).unwrap();
+    for (alone, together) in last.iter().zip(&all[69 * 16..]) {
+        assert!((alone - together).abs() <= 1e-6 * together.abs().max(1.0), "{alone} alone, {together} together");
+    }
+    assert_eq!(executor.features(&[]).unwrap(), Vec::<f32>::new());
 }
