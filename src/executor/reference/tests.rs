@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
+use dfdx::tensor::{AsArray, Cpu, Tensor, TensorFromVec, Trace};
+use dfdx::tensor_ops::Backward;
+
 use super::ReferenceExecutor;
+use super::nt_xent::nt_xent;
 use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
 
@@ -116,10 +120,8 @@ fn check_golden(index: usize) {
     let learning_rate = number(&golden["sgd"]["lr"]);
     for (step, bound) in [1e-5, 1e-3, 2e-2].into_iter().enumerate() {
         let views = [golden_view(step as u64, 0, n, side), golden_view(step as u64, 1, n, side)].concat();
-        let start = std::time::Instant::now();
         let loss = f64::from(executor.forward_backward(&views).unwrap());
         let expected = number(&golden["steps"][step]["loss"]);
-        println!("step {step}: {:?}, off by {:e}", start.elapsed(), (loss - expected) / expected);
         assert!((loss - expected).abs() <= bound * expected, "step {step}: loss {loss}, PyTorch {expected}");
         if step == 0 {
             check_first_step(&executor, &plan, &golden["steps"][0]);
@@ -259,4 +261,64 @@ fn features_do_not_depend_on_their_company() {
         assert!((alone - together).abs() <= 1e-6 * together.abs().max(1.0), "{alone} alone, {together} together");
     }
     assert_eq!(executor.features(&[]).unwrap(), Vec::<f32>::new());
+}
+
+/// The loss as the paper writes it, in f64.
+fn exact_loss(projections: &[f32], width: usize, temperature: f64) -> f64 {
+    let rows: Vec<Vec<f64>> = projections
+        .chunks(width)
+        .map(|row| row.iter().map(|&x| f64::from(x) / norm(row).max(1e-12)).collect())
+        .collect();
+    let logit = |i: usize, j: usize| rows[i].iter().zip(&rows[j]).map(|(a, b)| a * b).sum::<f64>() / temperature;
+    let n = rows.len();
+    let term = |i: usize| {
+        let others: Vec<f64> = (0..n).filter(|&k| k != i).map(|k| logit(i, k)).collect();
+        let largest = others.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = others.iter().map(|other| (other - largest).exp()).sum();
+        largest + sum.ln() - logit(i, (i + n / 2) % n)
+    };
+    (0..n).map(term).sum::<f64>() / n as f64
+}
+
+/// Down to T = 0.01, for views that agree, differ, or are 0.
+#[test]
+fn the_loss_is_finite_and_that_of_the_paper() {
+    let random: Vec<f32> = uniform(7, 12 * 5).map(|u| u as f32).collect();
+    let equal = [&random[..30], &random[..30]].concat();
+    let with_zeros = [&[0.0; 5], &random[5..]].concat();
+    for temperature in [0.01, 0.07, 0.5, 1.0] {
+        for values in [&random, &equal, &with_zeros] {
+            let leaf: Tensor<(usize, usize), f32, Cpu> = Cpu::default().tensor_from_vec(values.clone(), (12, 5));
+            let loss = nt_xent(leaf.leaky_trace(), temperature).unwrap();
+            let (found, expected) = (f64::from(loss.array()), exact_loss(values, 5, f64::from(temperature)));
+            assert!(
+                (found - expected).abs() <= 2e-5 * expected.abs().max(1.0),
+                "T {temperature}: {found}, not {expected}"
+            );
+            let gradient = loss.backward().get(&leaf).as_vec();
+            assert!(gradient.iter().all(|x| x.is_finite()), "T {temperature}: {gradient:?}");
+        }
+    }
+}
+
+/// What the compiler says of a side and what the layers do at run time is the same.
+#[test]
+fn models_of_several_sides_evaluate() {
+    for (stem, side) in [(Stem::ImageNet, 32), (Stem::ImageNet, 96), (Stem::ImageNet, 128), (Stem::Cifar, 32)] {
+        let initialization = Initialization::Torchvision;
+        let model = Model { backbone: Backbone::ResNet18 { stem }, side, head: Head::None, initialization };
+        let setting = Setting {
+            batch: 1,
+            temperature: 0.5,
+            batch_norm_scope: BatchNormScope::Joint,
+            optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
+            threads: 2,
+        };
+        let mut executor = ReferenceExecutor::new(&model, &setting).unwrap();
+        let state = golden_fill(&executor.plan().clone());
+        executor.load(&state);
+        let features = executor.features(&golden_view(0, 0, 1, side as usize)).unwrap();
+        assert_eq!(features.len(), 512);
+        assert!(norm(&features).is_finite() && norm(&features) > 0.0, "{stem:?} {side}");
+    }
 }
