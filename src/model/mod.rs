@@ -20,5 +20,13 @@ pub mod typed;
 mod unfold;
 pub mod window;
 
+/// The layers and sizes that are taken from dfdx as they are, for writing a model without naming dfdx.
+pub mod layers {
+    pub use dfdx::nn::builders::{AvgPoolGlobal, GeneralizedResidual, Linear, ReLU, Residual, UnbiasedLinear};
+    pub use dfdx::shapes::Const;
+}
+
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 pub mod twin;

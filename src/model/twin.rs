@@ -11,7 +11,7 @@ use crate::model::resnet18::{Encoder, HalvingBlock, ImageNetStem, KeepingBlock};
 use crate::model::silu::SiLU;
 use crate::model::typed::{self, CompiledBackbone, CompiledHead};
 
-type SmallBackbone = Named<
+pub type SmallBackbone = Named<
     Backbone,
     (
         (Named<Conv1, Conv2D<3, 8, 7, 2, 3>>, Named<Bn1, BatchNorm<8>>, SiLU, AveragePool2D<3, 2, 1>),
@@ -21,7 +21,7 @@ type SmallBackbone = Named<
     ),
 >;
 
-type SmallHead = Head<(
+pub type SmallHead = Head<(
     (Named<At<0>, UnbiasedLinear<16, 12>>, Named<At<1>, BatchNorm<12>>),
     SiLU,
     (Named<At<3>, UnbiasedLinear<12, 8>>, Named<At<4>, BatchNorm<8>>),

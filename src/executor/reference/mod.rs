@@ -15,8 +15,8 @@ use crate::model::tape::Recorded;
 use crate::model::typed::TypedModel;
 use crate::ops::optimizer::{self, Step};
 
-/// Images that go through an evaluation at once.
-const EVALUATED_AT_ONCE: usize = 64;
+/// Pixels that go through an evaluation at once: 64 images of 32 × 32, which bounds its memory.
+const EVALUATED_PIXELS: usize = 64 * 32 * 32;
 
 /// A typed model, its optimizer and what the last step left behind.
 pub struct ReferenceExecutor {
@@ -131,7 +131,8 @@ impl Executor for ReferenceExecutor {
     }
 
     fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError> {
-        let chunk = EVALUATED_AT_ONCE * self.plan().shape(self.plan().input).len();
+        let view = self.plan().shape(self.plan().input);
+        let chunk = (EVALUATED_PIXELS / view.positions()).max(1) * view.len();
         let model = self.model.as_ref();
         let evaluate = || images.chunks(chunk).map(|images| model.features(images)).collect::<Result<Vec<_>, _>>();
         Ok(self.pool.install(evaluate).map_err(device_error)?.concat())

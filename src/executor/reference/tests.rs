@@ -2,11 +2,16 @@
 
 use serde_json::Value;
 
+use dfdx::tensor::{AsArray, Cpu, Tensor, TensorFromVec, Trace};
+use dfdx::tensor_ops::Backward;
+
 use super::ReferenceExecutor;
+use super::nt_xent::nt_xent;
 use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
 
 use crate::model::plan::{ParameterKind, Plan};
+use crate::model::{twin, typed};
 
 /// PyTorch 2.15, torchvision 0.29 and Lightly 1.6 in f64: four configurations, three SGD steps each.
 const GOLDEN: &str = include_str!("../../../tests/golden/simclr_steps.json");
@@ -115,10 +120,8 @@ fn check_golden(index: usize) {
     let learning_rate = number(&golden["sgd"]["lr"]);
     for (step, bound) in [1e-5, 1e-3, 2e-2].into_iter().enumerate() {
         let views = [golden_view(step as u64, 0, n, side), golden_view(step as u64, 1, n, side)].concat();
-        let start = std::time::Instant::now();
         let loss = f64::from(executor.forward_backward(&views).unwrap());
         let expected = number(&golden["steps"][step]["loss"]);
-        println!("step {step}: {:?}, off by {:e}", start.elapsed(), (loss - expected) / expected);
         assert!((loss - expected).abs() <= bound * expected, "step {step}: loss {loss}, PyTorch {expected}");
         if step == 0 {
             check_first_step(&executor, &plan, &golden["steps"][0]);
@@ -166,4 +169,156 @@ fn wide_head_on_64_pixels_trains_as_in_pytorch() {
 #[test]
 fn nesterov_on_the_cifar_stem_trains_as_in_pytorch() {
     check_golden(3);
+}
+
+fn twin_executor(scope: BatchNormScope, threads: usize) -> ReferenceExecutor {
+    let (backbone, head) = twin::small();
+    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
+    let setting = Setting { batch: 6, temperature: 0.5, batch_norm_scope: scope, optimizer, threads };
+    let mut executor = ReferenceExecutor::of_model(typed::build(&backbone, Some(&head)), &setting);
+    let state = golden_fill(&executor.plan().clone());
+    executor.load(&state);
+    executor
+}
+
+fn twin_views() -> Vec<f32> {
+    [golden_view(0, 0, 6, twin::SMALL_SIDE), golden_view(0, 1, 6, twin::SMALL_SIDE)].concat()
+}
+
+/// Along the gradient and a random direction at once, both of length 1, tensor by tensor.
+fn check_slopes(scope: BatchNormScope) {
+    let mut executor = twin_executor(scope, 1);
+    let (views, state) = (twin_views(), executor.save());
+    executor.forward_backward(&views).unwrap();
+    let gradients = executor.gradients();
+    for (index, parameter) in executor.plan().parameters.clone().iter().enumerate() {
+        let gradient = &gradients[parameter.range()];
+        let random: Vec<f32> = uniform(2000 + index as u64, parameter.len()).map(|u| u as f32).collect();
+        let (own, other) = (norm(gradient), norm(&random));
+        let direction: Vec<f64> =
+            gradient.iter().zip(&random).map(|(&g, &r)| f64::from(g) / own + f64::from(r) / other).collect();
+        let expected: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
+        let step = 0.01 * norm(&state.parameters[parameter.range()]).min(1.0);
+        let mut loss_at = |step: f64| {
+            let mut moved = state.clone();
+            for (value, d) in moved.parameters[parameter.range()].iter_mut().zip(&direction) {
+                *value = (f64::from(*value) + step * d) as f32;
+            }
+            executor.load(&moved);
+            f64::from(executor.forward_backward(&views).unwrap())
+        };
+        let slope =
+            (8.0 * (loss_at(step) - loss_at(-step)) - loss_at(2.0 * step) + loss_at(-2.0 * step)) / (12.0 * step);
+        let bound = 5e-3 * expected.abs() + 2e-5;
+        assert!((slope - expected).abs() < bound, "{}: slope {slope}, gradient {expected}", parameter.name);
+    }
+}
+
+#[test]
+fn gradients_of_the_twin_are_its_slopes() {
+    check_slopes(BatchNormScope::View);
+    check_slopes(BatchNormScope::Joint);
+}
+
+/// The views' statistics differ, so the scope shows in every number; running statistics move once or twice.
+#[test]
+fn the_scope_of_batch_norm_decides_whose_statistics_count() {
+    let views = twin_views();
+    let step = |scope| {
+        let mut executor = twin_executor(scope, 1);
+        (executor.forward_backward(&views).unwrap(), executor.projections(), executor.save().buffers)
+    };
+    let (by_view, joint) = (step(BatchNormScope::View), step(BatchNormScope::Joint));
+    assert_ne!(by_view.0, joint.0);
+    assert_ne!(by_view.1, joint.1);
+    let mut first_then_second = twin_executor(BatchNormScope::Joint, 1);
+    for view in views.chunks(views.len() / 2) {
+        first_then_second.forward_backward(view).unwrap();
+    }
+    assert_eq!(first_then_second.save().buffers, by_view.2, "view 0 moves the running statistics before view 1");
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let run = |threads| {
+        let mut executor = twin_executor(BatchNormScope::View, threads);
+        let loss = executor.forward_backward(&twin_views()).unwrap();
+        executor.update(0.1);
+        (loss, executor.gradients(), executor.save(), executor.features(&twin_views()).unwrap())
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn features_do_not_depend_on_their_company() {
+    let mut executor = twin_executor(BatchNormScope::View, 1);
+    let images = golden_view(0, 0, 70, twin::SMALL_SIDE);
+    let all = executor.features(&images).unwrap();
+    assert_eq!(all.len(), 70 * 16);
+    let image_len = 3 * twin::SMALL_SIDE * twin::SMALL_SIDE;
+    let last = executor.features(&images[69 * image_len..]).unwrap();
+    for (alone, together) in last.iter().zip(&all[69 * 16..]) {
+        assert!((alone - together).abs() <= 1e-6 * together.abs().max(1.0), "{alone} alone, {together} together");
+    }
+    assert_eq!(executor.features(&[]).unwrap(), Vec::<f32>::new());
+}
+
+/// The loss as the paper writes it, in f64.
+fn exact_loss(projections: &[f32], width: usize, temperature: f64) -> f64 {
+    let rows: Vec<Vec<f64>> = projections
+        .chunks(width)
+        .map(|row| row.iter().map(|&x| f64::from(x) / norm(row).max(1e-12)).collect())
+        .collect();
+    let logit = |i: usize, j: usize| rows[i].iter().zip(&rows[j]).map(|(a, b)| a * b).sum::<f64>() / temperature;
+    let n = rows.len();
+    let term = |i: usize| {
+        let others: Vec<f64> = (0..n).filter(|&k| k != i).map(|k| logit(i, k)).collect();
+        let largest = others.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = others.iter().map(|other| (other - largest).exp()).sum();
+        largest + sum.ln() - logit(i, (i + n / 2) % n)
+    };
+    (0..n).map(term).sum::<f64>() / n as f64
+}
+
+/// Down to T = 0.01, for views that agree, differ, or are 0.
+#[test]
+fn the_loss_is_finite_and_that_of_the_paper() {
+    let random: Vec<f32> = uniform(7, 12 * 5).map(|u| u as f32).collect();
+    let equal = [&random[..30], &random[..30]].concat();
+    let with_zeros = [&[0.0; 5], &random[5..]].concat();
+    for temperature in [0.01, 0.07, 0.5, 1.0] {
+        for values in [&random, &equal, &with_zeros] {
+            let leaf: Tensor<(usize, usize), f32, Cpu> = Cpu::default().tensor_from_vec(values.clone(), (12, 5));
+            let loss = nt_xent(leaf.leaky_trace(), temperature).unwrap();
+            let (found, expected) = (f64::from(loss.array()), exact_loss(values, 5, f64::from(temperature)));
+            assert!(
+                (found - expected).abs() <= 2e-5 * expected.abs().max(1.0),
+                "T {temperature}: {found}, not {expected}"
+            );
+            let gradient = loss.backward().get(&leaf).as_vec();
+            assert!(gradient.iter().all(|x| x.is_finite()), "T {temperature}: {gradient:?}");
+        }
+    }
+}
+
+/// What the compiler says of a side and what the layers do at run time is the same.
+#[test]
+fn models_of_several_sides_evaluate() {
+    for (stem, side) in [(Stem::ImageNet, 32), (Stem::ImageNet, 96), (Stem::ImageNet, 128), (Stem::Cifar, 32)] {
+        let initialization = Initialization::Torchvision;
+        let model = Model { backbone: Backbone::ResNet18 { stem }, side, head: Head::None, initialization };
+        let setting = Setting {
+            batch: 1,
+            temperature: 0.5,
+            batch_norm_scope: BatchNormScope::Joint,
+            optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
+            threads: 2,
+        };
+        let mut executor = ReferenceExecutor::new(&model, &setting).unwrap();
+        let state = golden_fill(&executor.plan().clone());
+        executor.load(&state);
+        let features = executor.features(&golden_view(0, 0, 1, side as usize)).unwrap();
+        assert_eq!(features.len(), 512);
+        assert!(norm(&features).is_finite() && norm(&features) > 0.0, "{stem:?} {side}");
+    }
 }
