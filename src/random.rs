@@ -30,13 +30,7 @@ pub struct Address {
 
 impl Address {
     pub fn of(purpose: Purpose) -> Address {
-        Address {
-            purpose,
-            epoch: 0,
-            example: 0,
-            view: 0,
-            op: 0,
-        }
+        Address { purpose, epoch: 0, example: 0, view: 0, op: 0 }
     }
 }
 
@@ -51,10 +45,7 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
             (product0 >> 32) as u32 ^ counter[3] ^ key[1],
             product0 as u32,
         ];
-        key = [
-            key[0].wrapping_add(0x9E37_79B9),
-            key[1].wrapping_add(0xBB67_AE85),
-        ];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
 }
@@ -71,9 +62,7 @@ pub struct Stream {
 impl Stream {
     /// Counter words: example, epoch, purpose | view | op, index of the block of four draws.
     pub fn new(seed: u64, address: Address) -> Stream {
-        let place = (u32::from(address.purpose as u8) << 24)
-            | u32::from(address.view) << 16
-            | u32::from(address.op);
+        let place = (u32::from(address.purpose as u8) << 24) | u32::from(address.view) << 16 | u32::from(address.op);
         Stream {
             key: [seed as u32, (seed >> 32) as u32],
             counter: [address.example, address.epoch, place, 0],
@@ -116,8 +105,7 @@ impl Stream {
     pub fn normal(&mut self) -> f64 {
         let radius_unit = (f64::from(self.next_u32()) + 1.0) / 4_294_967_297.0;
         let angle_unit = f64::from(self.next_u32()) / 4_294_967_296.0;
-        libm::sqrt(-2.0 * libm::log(radius_unit))
-            * libm::cos(2.0 * std::f64::consts::PI * angle_unit)
+        libm::sqrt(-2.0 * libm::log(radius_unit)) * libm::cos(2.0 * std::f64::consts::PI * angle_unit)
     }
 
     /// A permutation of 0..n (Fisher and Yates).

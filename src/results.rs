@@ -101,7 +101,8 @@ pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
         State::Hit(found) => found.entry.blobs.get(CHECKPOINT).map(|blob| blob.digest),
         State::Miss { .. } | State::Failed(..) => None,
     };
-    let evaluations = run.evaluate.iter().map(|wanted| evaluation(store, run, wanted, checkpoint)).collect::<Result<_, _>>()?;
+    let evaluations =
+        run.evaluate.iter().map(|wanted| evaluation(store, run, wanted, checkpoint)).collect::<Result<_, _>>()?;
     Ok(RunState { pretrain, evaluations })
 }
 
@@ -130,12 +131,18 @@ pub fn evaluation(
     })
 }
 
-fn stage<T>(store: &Store, key: Key, typed: impl Fn(Stage, &Entry) -> Result<T, String>) -> Result<State<T>, StoreError> {
+fn stage<T>(
+    store: &Store,
+    key: Key,
+    typed: impl Fn(Stage, &Entry) -> Result<T, String>,
+) -> Result<State<T>, StoreError> {
     let reason = match store.peek(&key)? {
-        Peek::Hit(entry) => match parse(&entry).and_then(|record| Ok((record.provenance, typed(record.stage, &entry)?))) {
-            Ok((provenance, stage)) => return Ok(State::Hit(Box::new(Found { entry, provenance, stage }))),
-            Err(problem) => Some(problem),
-        },
+        Peek::Hit(entry) => {
+            match parse(&entry).and_then(|record| Ok((record.provenance, typed(record.stage, &entry)?))) {
+                Ok((provenance, stage)) => return Ok(State::Hit(Box::new(Found { entry, provenance, stage }))),
+                Err(problem) => Some(problem),
+            }
+        }
         Peek::Absent => None,
         Peek::Damaged(problem) => Some(problem),
     };

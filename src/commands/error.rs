@@ -38,7 +38,10 @@ impl CommandError {
     /// 1 internal, 2 usage or experiment, 4 damaged store.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CommandError::ReadExperiment { .. } | CommandError::Experiment(_) | CommandError::Usage(_) | CommandError::Data(_) => 2,
+            CommandError::ReadExperiment { .. }
+            | CommandError::Experiment(_)
+            | CommandError::Usage(_)
+            | CommandError::Data(_) => 2,
             CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
             CommandError::Store(_) | CommandError::Runner(RunnerError::Store(_)) => 4,

@@ -48,7 +48,8 @@ pub fn conclude(result: Result<Ending, CommandError>) -> ExitCode {
 
 /// The conventions of no-color.org and of dumb terminals.
 fn colors_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Writes data to stdout; a closed pipe is an error to end quietly with.

@@ -51,7 +51,11 @@ pub fn existing_store(places: &PlaceArguments, smoke: bool) -> Result<Option<Sto
 }
 
 /// Reads, checks and expands the file for `backend`.
-pub fn experiment(arguments: &ExperimentArguments, backend: Backend, ignore_sweep: bool) -> Result<Experiment, CommandError> {
+pub fn experiment(
+    arguments: &ExperimentArguments,
+    backend: Backend,
+    ignore_sweep: bool,
+) -> Result<Experiment, CommandError> {
     let read = std::fs::read(&arguments.file);
     let bytes = read.map_err(|source| CommandError::ReadExperiment { path: arguments.file.clone(), source })?;
     let text = String::from_utf8(bytes).map_err(|error| {

@@ -101,10 +101,15 @@ fn word<T>(state: &State<T>) -> String {
 
 fn as_json(experiment: &Experiment, lines: &[Line]) -> serde_json::Value {
     let run = |line: &Line| {
-        let labels: serde_json::Map<_, _> =
-            experiment.axes.iter().zip(&line.cell.labels).map(|(axis, label)| (axis.path.clone(), json!(label))).collect();
+        let labels: serde_json::Map<_, _> = experiment
+            .axes
+            .iter()
+            .zip(&line.cell.labels)
+            .map(|(axis, label)| (axis.path.clone(), json!(label)))
+            .collect();
         let named = line.evaluations.iter().zip(&line.state.evaluations);
-        let evaluations: serde_json::Map<_, _> = named.map(|(name, state)| (name.clone(), json!(word(state)))).collect();
+        let evaluations: serde_json::Map<_, _> =
+            named.map(|(name, state)| (name.clone(), json!(word(state)))).collect();
         json!({ "axes": labels, "seed": line.seed, "pretrain_key": line.key, "training": word(&line.state.pretrain), "evaluations": evaluations })
     };
     json!({

@@ -149,7 +149,9 @@ impl Audience for Display {
 fn show_bar(bars: &mut Bars, name: &str, event: &Event) {
     match event {
         Event::Cached => bars.end(true, false),
-        Event::TrainingStarted { resumed } => bars.start(name, if *resumed { "goes on from its checkpoint" } else { "starts" }),
+        Event::TrainingStarted { resumed } => {
+            bars.start(name, if *resumed { "goes on from its checkpoint" } else { "starts" })
+        }
         Event::Training(progress) => bars.training(name, progress),
         Event::EvaluationStarted { name: evaluation } => {
             if bars.current.is_none() {

@@ -29,7 +29,9 @@ pub struct Arguments {
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let Some(store) = super::open::existing_store(&arguments.places, arguments.smoke)? else {
-        return Err(CommandError::Usage("there is no store yet: run a sweep first, or name one with `--store DIR`".to_owned()));
+        return Err(CommandError::Usage(
+            "there is no store yet: run a sweep first, or name one with `--store DIR`".to_owned(),
+        ));
     };
     let entry = found(&store, &arguments.key)?;
     if let Some([name, file]) = arguments.blob.as_deref().and_then(|blob| <&[String; 2]>::try_from(blob).ok()) {
@@ -60,18 +62,26 @@ fn found(store: &Store, prefix: &str) -> Result<Entry, CommandError> {
     let keys = store.find(prefix)?;
     let key = match keys.as_slice() {
         [key] => key,
-        [] => return Err(CommandError::Usage(format!("no stored key begins with `{prefix}`; `ablate plan FILE` prints the keys of a file"))),
+        [] => {
+            return Err(CommandError::Usage(format!(
+                "no stored key begins with `{prefix}`; `ablate plan FILE` prints the keys of a file"
+            )));
+        }
         several => {
             let shown: Vec<String> = several.iter().take(8).map(ToString::to_string).collect();
-            return Err(CommandError::Usage(format!("{} keys begin with `{prefix}`:\n{}", several.len(), shown.join("\n"))));
+            return Err(CommandError::Usage(format!(
+                "{} keys begin with `{prefix}`:\n{}",
+                several.len(),
+                shown.join("\n")
+            )));
         }
     };
     match store.peek(key)? {
         Peek::Hit(entry) => Ok(entry),
         Peek::Damaged(problem) => Err(CommandError::Damaged(problem)),
-        Peek::Absent => {
-            store.failure(key)?.ok_or_else(|| CommandError::Damaged(format!("the record of {key} went away while it was read")))
-        }
+        Peek::Absent => store
+            .failure(key)?
+            .ok_or_else(|| CommandError::Damaged(format!("the record of {key} went away while it was read"))),
     }
 }
 

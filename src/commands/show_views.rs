@@ -29,8 +29,10 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let dataset = data::load(&run.dataset, run.split)?;
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let n = usize::from(arguments.images).min(dataset.train.images.len());
-    let png = views::contact_sheet(&pipeline, &dataset.train.images, n).map_err(|error| CommandError::Picture(error.to_string()))?;
-    std::fs::write(&arguments.output, png).map_err(|source| CommandError::Write { path: arguments.output.clone(), source })?;
+    let png = views::contact_sheet(&pipeline, &dataset.train.images, n)
+        .map_err(|error| CommandError::Picture(error.to_string()))?;
+    std::fs::write(&arguments.output, png)
+        .map_err(|source| CommandError::Write { path: arguments.output.clone(), source })?;
     eprintln!("wrote {}: {n} images, each with its first and second view", arguments.output.display());
     Ok(Ending::Complete)
 }

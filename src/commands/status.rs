@@ -37,13 +37,13 @@ struct Count {
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
-    let counts: Vec<Count> =
-        experiments.iter().map(|(backend, experiment)| counted(store.as_ref(), *backend, experiment)).collect::<Result<_, _>>()?;
+    let counts: Vec<Count> = experiments
+        .iter()
+        .map(|(backend, experiment)| counted(store.as_ref(), *backend, experiment))
+        .collect::<Result<_, _>>()?;
     let name = &experiments[0].1.name;
     if arguments.output.json {
-        let backend = |count: &Count| {
-            json!({ "backend": backend_name(count.backend), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing })
-        };
+        let backend = |count: &Count| json!({ "backend": backend_name(count.backend), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });
         print_json(&json!({ "experiment": name, "backends": counts.iter().map(backend).collect::<Vec<_>>() }))?;
         return Ok(Ending::Complete);
     }
@@ -51,12 +51,15 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     for count in counts.iter().filter(|count| count.complete + count.partial + count.failed > 0 || counts.len() == 1) {
         let Count { backend, complete, partial, failed, missing } = count;
         let backend = backend_name(*backend);
-        text.push_str(&format!("  {backend:<10} {complete} complete, {partial} in part, {failed} failed, {missing} missing\n"));
+        text.push_str(&format!(
+            "  {backend:<10} {complete} complete, {partial} in part, {failed} failed, {missing} missing\n"
+        ));
     }
     if counts.len() > 1 && counts.iter().all(|count| count.complete + count.partial + count.failed == 0) {
         text.push_str("  nothing is stored yet\n");
     }
-    let with_results: Vec<Backend> = counts.iter().filter(|count| count.complete > 0).map(|count| count.backend).collect();
+    let with_results: Vec<Backend> =
+        counts.iter().filter(|count| count.complete > 0).map(|count| count.backend).collect();
     text.push_str(&mixes(&with_results));
     print(&text)?;
     Ok(Ending::Complete)
@@ -66,7 +69,8 @@ fn counted(store: Option<&Store>, backend: Backend, experiment: &Experiment) -> 
     let mut count = Count { backend, complete: 0, partial: 0, failed: 0, missing: 0 };
     for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
         let state = results::inspect_in(store, run)?;
-        let failed = matches!(state.pretrain, State::Failed(..)) || state.evaluations.iter().any(|state| matches!(state, State::Failed(..)));
+        let failed = matches!(state.pretrain, State::Failed(..))
+            || state.evaluations.iter().any(|state| matches!(state, State::Failed(..)));
         if state.is_complete() {
             count.complete += 1;
         } else if failed {

@@ -43,7 +43,9 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let files = write_tables(arguments, &experiment, &store, &rows, &summary)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
-        print_json(&serde_json::json!({ "experiment": experiment.name, "summary": summary_json(&summary), "table": table.to_json() }))?;
+        print_json(
+            &serde_json::json!({ "experiment": experiment.name, "summary": summary_json(&summary), "table": table.to_json() }),
+        )?;
     } else {
         print(&table.render(Format::Text))?;
     }
@@ -78,7 +80,9 @@ fn interrupt_flag() -> Arc<AtomicBool> {
         let forced = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
         let gentle = signal_hook::flag::register(signal, Arc::clone(&flag));
         if forced.is_err() || gentle.is_err() {
-            eprintln!("note: this system lets no signal be caught; an interruption loses the steps since the last checkpoint");
+            eprintln!(
+                "note: this system lets no signal be caught; an interruption loses the steps since the last checkpoint"
+            );
         }
     }
     flag

@@ -11,7 +11,12 @@ use crate::views::Pipeline;
 const CHUNK: usize = 512;
 
 /// Features of both parts in evaluation mode: no augmentation, running statistics.
-pub fn extract(run: &Run, dataset: &Dataset, executor: &mut dyn Executor, pool: &Pool) -> Result<[Features; 2], ExecutorError> {
+pub fn extract(
+    run: &Run,
+    dataset: &Dataset,
+    executor: &mut dyn Executor,
+    pool: &Pool,
+) -> Result<[Features; 2], ExecutorError> {
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let side = run.model.side as usize;
     let mut of = |part: &LabelledImages| {

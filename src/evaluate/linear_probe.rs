@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use crate::device::Pool;
 use crate::evaluate::{EvaluateError, Features, Ranking};
 use crate::experiment::recipe::{LinearProbe, Schedule};
-use crate::ops::nt_xent::exponential;
 use crate::ops::gemm::{Matrix, add_product, product};
+use crate::ops::nt_xent::exponential;
 use crate::ops::schedule::multiplier;
 use crate::random::{Address, Purpose, Stream};
 

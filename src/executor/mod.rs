@@ -40,10 +40,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ExecutorError {
     #[error("needs {needed_bytes} bytes of memory, {available_bytes} are available")]
-    OutOfMemory {
-        needed_bytes: u64,
-        available_bytes: u64,
-    },
+    OutOfMemory { needed_bytes: u64, available_bytes: u64 },
     #[error("this CPU lacks {missing}, which the `cpu` executor needs to give the same bits on every machine")]
     MissingInstructions { missing: &'static str },
     #[error("{0}")]

@@ -45,13 +45,19 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
     Cached,
-    TrainingStarted { resumed: bool },
+    TrainingStarted {
+        resumed: bool,
+    },
     Training(Progress),
-    EvaluationStarted { name: &'a str },
+    EvaluationStarted {
+        name: &'a str,
+    },
     Finished,
     Failed(&'a Failure),
     /// Another process computes it.
-    Taken { owner: &'a str },
+    Taken {
+        owner: &'a str,
+    },
     /// Something worth a line that stops nothing.
     Note(&'a str),
 }
@@ -109,7 +115,13 @@ pub enum Outcome {
 }
 
 impl<'a> Runner<'a> {
-    pub fn new(store: &'a Store, pool: &'a Pool, origin: Origin, policy: Policy, interrupt: &'a AtomicBool) -> Runner<'a> {
+    pub fn new(
+        store: &'a Store,
+        pool: &'a Pool,
+        origin: Origin,
+        policy: Policy,
+        interrupt: &'a AtomicBool,
+    ) -> Runner<'a> {
         Runner { store, pool, origin, policy, interrupt, loaded: None }
     }
 

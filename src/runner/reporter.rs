@@ -18,7 +18,11 @@ pub struct Reporter<'a, 'b> {
 }
 
 impl<'a, 'b> Reporter<'a, 'b> {
-    pub fn new(claim: &'a Claim, interrupt: &'a AtomicBool, tell: &'a mut (dyn FnMut(&Event) + 'b)) -> Reporter<'a, 'b> {
+    pub fn new(
+        claim: &'a Claim,
+        interrupt: &'a AtomicBool,
+        tell: &'a mut (dyn FnMut(&Event) + 'b),
+    ) -> Reporter<'a, 'b> {
         Reporter { claim, interrupt, tell, last_beat: Instant::now() }
     }
 }

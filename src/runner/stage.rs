@@ -40,7 +40,12 @@ enum Step<T> {
 }
 
 /// Computes the stages of `run` that are missing.
-pub fn compute(runner: &mut Runner, run: &Run, dataset: &Dataset, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
+pub fn compute(
+    runner: &mut Runner,
+    run: &Run,
+    dataset: &Dataset,
+    tell: &mut dyn FnMut(&Event),
+) -> Result<Outcome, RunnerError> {
     let mut encoder = match trained(runner, run, dataset, tell)? {
         Step::Done(encoder) => encoder,
         Step::Ended(outcome) => return Ok(outcome),
@@ -62,7 +67,12 @@ pub fn compute(runner: &mut Runner, run: &Run, dataset: &Dataset, tell: &mut dyn
 }
 
 /// The encoder of `run`: from its record, or trained now.
-fn trained(runner: &mut Runner, run: &Run, dataset: &Dataset, tell: &mut dyn FnMut(&Event)) -> Result<Step<Encoder>, RunnerError> {
+fn trained(
+    runner: &mut Runner,
+    run: &Run,
+    dataset: &Dataset,
+    tell: &mut dyn FnMut(&Event),
+) -> Result<Step<Encoder>, RunnerError> {
     let mut executor = match executor::build(&run.model, &setting(runner, run), run.backend) {
         Ok(executor) => executor,
         Err(error) => return Ok(Step::Ended(Outcome::Failed(executor_failure(&error)))),
@@ -85,7 +95,9 @@ fn trained(runner: &mut Runner, run: &Run, dataset: &Dataset, tell: &mut dyn FnM
         match claimed(runner, &run.pretrain_key(), tell)? {
             Claimed::Mine(claim) => return train_and_commit(runner, run, dataset, claim, executor, tell),
             Claimed::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner))),
-            Claimed::Published => retire_unusable(runner, &run.pretrain_key(), results::pretrain(runner.store, run)?, tell)?,
+            Claimed::Published => {
+                retire_unusable(runner, &run.pretrain_key(), results::pretrain(runner.store, run)?, tell)?
+            }
         }
     }
 }
@@ -110,7 +122,12 @@ fn claimed(runner: &Runner, key: &Key, tell: &mut dyn FnMut(&Event)) -> Result<C
 }
 
 /// A sound record that says something this program cannot use is put out of the way; a usable one stays.
-fn retire_unusable<T>(runner: &Runner, key: &Key, state: State<T>, tell: &mut dyn FnMut(&Event)) -> Result<(), RunnerError> {
+fn retire_unusable<T>(
+    runner: &Runner,
+    key: &Key,
+    state: State<T>,
+    tell: &mut dyn FnMut(&Event),
+) -> Result<(), RunnerError> {
     if let State::Miss { reason: Some(reason) } = state {
         tell(&Event::Note(&format!("computes again: {reason}")));
         runner.store.retire(key)?;
@@ -144,7 +161,9 @@ fn train_and_commit(
     let images = &dataset.train.images;
     let mut attempt = |resume: Option<&[u8]>| {
         let mut reporter = Reporter::new(&claim, runner.interrupt, tell);
-        catch_unwind(AssertUnwindSafe(|| train::pretrain(run, images, executor.as_mut(), runner.pool, resume, &mut reporter)))
+        catch_unwind(AssertUnwindSafe(|| {
+            train::pretrain(run, images, executor.as_mut(), runner.pool, resume, &mut reporter)
+        }))
     };
     let mut result = attempt(kept.as_deref());
     // A checkpoint of an older program, for one: what it would have saved is computed again.
@@ -210,7 +229,9 @@ fn evaluated(
     let pool = runner.pool;
     let outcome = match catch_unwind(AssertUnwindSafe(|| outcome(run, dataset, evaluation, encoder, features, pool))) {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(failure)) => return fail(runner, claim, key, &run.evaluation_preimage(evaluation), failure, begun).map(Step::Ended),
+        Ok(Err(failure)) => {
+            return fail(runner, claim, key, &run.evaluation_preimage(evaluation), failure, begun).map(Step::Ended);
+        }
         Err(panic) => {
             let failure = panic_failure(panic.as_ref());
             return fail(runner, claim, key, &run.evaluation_preimage(evaluation), failure, begun).map(Step::Ended);
@@ -238,7 +259,8 @@ fn outcome(
     let [bank, queries] = match features {
         Some(features) => features,
         None => {
-            let extracted = extract(run, dataset, encoder.executor.as_mut(), pool).map_err(|error| executor_failure(&error))?;
+            let extracted =
+                extract(run, dataset, encoder.executor.as_mut(), pool).map_err(|error| executor_failure(&error))?;
             features.insert(extracted)
         }
     };
@@ -260,7 +282,14 @@ fn setting(runner: &Runner, run: &Run) -> Setting {
 }
 
 /// Keeps a failure where the next sweep sees it.
-fn fail(runner: &Runner, claim: Claim, key: Key, preimage: &str, failure: Failure, begun: Begun) -> Result<Outcome, RunnerError> {
+fn fail(
+    runner: &Runner,
+    claim: Claim,
+    key: Key,
+    preimage: &str,
+    failure: Failure,
+    begun: Begun,
+) -> Result<Outcome, RunnerError> {
     claim.fail(&records::body(runner, key, Stage::Failure(failure.clone()), begun), preimage)?;
     Ok(Outcome::Failed(failure))
 }
@@ -270,12 +299,19 @@ fn train_failure(error: &TrainError) -> Failure {
         TrainError::NotFinite { step, .. } => (FailureKind::NotFinite, Some(*step)),
         TrainError::Executor(error) => return executor_failure(error),
         TrainError::Keep(_) => (FailureKind::Storage, None),
-        TrainError::Interrupted { .. } | TrainError::Checkpoint(_) | TrainError::History(_) => (FailureKind::Other, None),
+        TrainError::Interrupted { .. } | TrainError::Checkpoint(_) | TrainError::History(_) => {
+            (FailureKind::Other, None)
+        }
     };
     Failure { kind, message: error.to_string(), step }
 }
 
 fn panic_failure(panic: &(dyn Any + Send)) -> Failure {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    Failure { kind: FailureKind::Panic, message: text.unwrap_or_else(|| "a panic without words".to_owned()), step: None }
+    let text =
+        panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    Failure {
+        kind: FailureKind::Panic,
+        message: text.unwrap_or_else(|| "a panic without words".to_owned()),
+        step: None,
+    }
 }

@@ -9,7 +9,12 @@ use crate::ops::nt_xent::{Metrics, measure};
 
 /// Updates the parameters; with `detail` (the number of images a step) also measures norms and embeddings around the update.
 /// Returns the seconds of the update alone.
-pub fn update(executor: &mut dyn Executor, learning_rate: f64, detail: Option<usize>, pool: &Pool) -> (Option<Detail>, f64) {
+pub fn update(
+    executor: &mut dyn Executor,
+    learning_rate: f64,
+    detail: Option<usize>,
+    pool: &Pool,
+) -> (Option<Detail>, f64) {
     let Some(batch) = detail else {
         let began = Instant::now();
         executor.update(learning_rate);
@@ -22,7 +27,8 @@ pub fn update(executor: &mut dyn Executor, learning_rate: f64, detail: Option<us
     let seconds = began.elapsed().as_secs_f64();
     let after = executor.save().parameters;
     let projections = executor.projections();
-    let Metrics { alignment, uniformity, contrastive_top1 } = measure(&projections, projections.len() / (2 * batch), pool);
+    let Metrics { alignment, uniformity, contrastive_top1 } =
+        measure(&projections, projections.len() / (2 * batch), pool);
     let measured = Detail {
         gradient_norm,
         parameter_norm: norm(after.iter().copied()),

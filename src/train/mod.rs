@@ -162,7 +162,12 @@ pub fn pretrain(
             watcher.keep(&checkpoint.to_bytes_with(&history, executor.plan())?).map_err(TrainError::Keep)?;
         }
         cost.step(epoch, run.train.batch, [viewed - began, differentiated - viewed], update_s, began.elapsed());
-        watcher.step(&Progress { step: done, length_steps: run.train.length_steps, loss, images_per_s: cost.images_per_s() });
+        watcher.step(&Progress {
+            step: done,
+            length_steps: run.train.length_steps,
+            loss,
+            images_per_s: cost.images_per_s(),
+        });
         if stop {
             return Err(TrainError::Interrupted { step });
         }

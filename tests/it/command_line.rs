@@ -90,7 +90,8 @@ fn wrong_input_is_told_with_its_place_before_anything_runs() {
 #[test]
 fn a_missing_data_set_is_told_with_the_way_out() {
     let place = Workplace::new();
-    let text = MINIATURE.replace("Builtin(n_classes: 4, train_per_class: 12, test_per_class: 6, seed: 1)", "Cifar10(root: \"data\")");
+    let text = MINIATURE
+        .replace("Builtin(n_classes: 4, train_per_class: 12, test_per_class: 6, seed: 1)", "Cifar10(root: \"data\")");
     place.write("cifar.ron", &text);
     let said = place.ablate(&["sweep", "cifar.ron"]).code(2);
     for expected in ["data_batch_1.bin", "--data", "--smoke"] {

@@ -43,7 +43,10 @@ fn the_same_bits_on_one_thread_and_on_two_and_pinned() {
     assert_eq!((n_trainings, one.len()), (4, 4 * 3 + 8 * 2));
     let all: String = one.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
     let digest = Key::of_bytes(all.as_bytes()).to_string();
-    assert_eq!(digest, PINNED, "the numbers moved: if that is meant, bump the stage's version and set PINNED to the new digest");
+    assert_eq!(
+        digest, PINNED,
+        "the numbers moved: if that is meant, bump the stage's version and set PINNED to the new digest"
+    );
 }
 
 #[test]
@@ -93,7 +96,10 @@ fn smoke_results_stay_apart() {
     found.sort();
     assert_eq!(found, ["smoke"]);
     let status = place.ablate(&["status", "miniature.ron", "--json"]).success().json();
-    assert!(status["backends"].as_array().expect("backends").iter().all(|backend| backend["complete"] == 0), "{status}");
+    assert!(
+        status["backends"].as_array().expect("backends").iter().all(|backend| backend["complete"] == 0),
+        "{status}"
+    );
 }
 
 #[test]
@@ -105,7 +111,11 @@ fn a_run_that_is_not_finite_fails_alone_and_is_told() {
     assert!(said.out.contains("failed"), "{}", said.out);
     let again = place.ablate(&["sweep", "wild.ron", "seeds=[0]", "--json"]).code(3);
     let summary = &again.json()["summary"];
-    assert_eq!((summary["computed"].as_u64(), summary["failed"].as_array().map(Vec::len)), (Some(0), Some(2)), "{summary}");
+    assert_eq!(
+        (summary["computed"].as_u64(), summary["failed"].as_array().map(Vec::len)),
+        (Some(0), Some(2)),
+        "{summary}"
+    );
 }
 
 /// Killed at a moment of a real sweep, without warning; the next one must find or compute the rest and end with the same bits.
@@ -135,7 +145,10 @@ fn killed_and_run_again_gives_the_same_bits() {
 #[test]
 fn interrupted_and_resumed_gives_the_same_bits() {
     // Long enough that the signal lands inside a training.
-    let long = MINIATURE.replace("length: Steps(3)", "length: Steps(40)").replace("[0.1, 0.5]", "[0.5]").replace("seeds: [0, 1]", "seeds: [0]");
+    let long = MINIATURE
+        .replace("length: Steps(3)", "length: Steps(40)")
+        .replace("[0.1, 0.5]", "[0.5]")
+        .replace("seeds: [0, 1]", "seeds: [0]");
     let whole = Workplace::new();
     whole.write("miniature.ron", &long);
     whole.ablate(&["sweep", "miniature.ron"]).success();
@@ -143,7 +156,11 @@ fn interrupted_and_resumed_gives_the_same_bits() {
 
     let place = Workplace::new();
     place.write("miniature.ron", &long);
-    let child = place.command(&["sweep", "miniature.ron"]).stderr(std::process::Stdio::piped()).spawn().expect("the binary starts");
+    let child = place
+        .command(&["sweep", "miniature.ron"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
     let progress = place.path().join("results/store/progress");
     let patience = Instant::now();
     while std::fs::read_dir(&progress).map_or(true, |mut entries| entries.next().is_none()) {

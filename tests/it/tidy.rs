@@ -25,14 +25,42 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     (
         "runner",
         7,
-        &["content", "experiment", "record", "results", "store", "data", "views", "model", "ops", "executor", "train", "evaluate", "device"],
+        &[
+            "content",
+            "experiment",
+            "record",
+            "results",
+            "store",
+            "data",
+            "views",
+            "model",
+            "ops",
+            "executor",
+            "train",
+            "evaluate",
+            "device",
+        ],
     ),
     (
         "commands",
         8,
         &[
-            "content", "device", "experiment", "history", "record", "results", "store", "data", "views", "executor", "train",
-            "evaluate", "runner", "report", "cli", "model",
+            "content",
+            "device",
+            "experiment",
+            "history",
+            "record",
+            "results",
+            "store",
+            "data",
+            "views",
+            "executor",
+            "train",
+            "evaluate",
+            "runner",
+            "report",
+            "cli",
+            "model",
         ],
     ),
     ("cli", 9, &["commands"]),
@@ -103,7 +131,8 @@ fn modules_import_only_from_below() {
         if ["lib", "main", "build"].contains(&module) {
             continue;
         }
-        let allowed = table.get(module).unwrap_or_else(|| panic!("{file}: module `{module}` is not in the layer table"));
+        let allowed =
+            table.get(module).unwrap_or_else(|| panic!("{file}: module `{module}` is not in the layer table"));
         for used in without_tests(text).split("crate::").skip(1) {
             let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             if used != module && !allowed.contains(&used.as_str()) && rows.contains_key(used.as_str()) {
@@ -128,8 +157,14 @@ fn numerics_know_recipes_only() {
 #[test]
 fn unsafe_lives_in_named_files() {
     for (file, text) in rust_files("src") {
-        let has = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {") || line.contains("allow(unsafe_code)"));
-        assert_eq!(has, UNSAFE_FILES.contains(&file.as_str()), "{file}: unsafe code and the list of files that may hold it disagree");
+        let has = text.lines().any(|line| {
+            !line.trim_start().starts_with("//") && line.contains("unsafe {") || line.contains("allow(unsafe_code)")
+        });
+        assert_eq!(
+            has,
+            UNSAFE_FILES.contains(&file.as_str()),
+            "{file}: unsafe code and the list of files that may hold it disagree"
+        );
         let blocks = text.matches("unsafe {").count();
         let reasons = text.matches("// SAFETY:").count();
         assert!(blocks <= reasons, "{file}: {blocks} unsafe blocks, {reasons} safety arguments");
@@ -139,8 +174,16 @@ fn unsafe_lives_in_named_files() {
 #[test]
 fn no_forbidden_words() {
     // Written apart so that this file does not find itself.
-    let words = ["todo!".to_owned(), ["dbg", "!("].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["unimpl", "emented!"].concat()];
-    let files = rust_files("src").into_iter().chain(rust_files("tests").into_iter().filter(|(file, _)| file != "tests/it/tidy.rs"));
+    let words = [
+        "todo!".to_owned(),
+        ["dbg", "!("].concat(),
+        ["FIX", "ME"].concat(),
+        ["XX", "X"].concat(),
+        ["unimpl", "emented!"].concat(),
+    ];
+    let files = rust_files("src")
+        .into_iter()
+        .chain(rust_files("tests").into_iter().filter(|(file, _)| file != "tests/it/tidy.rs"));
     for (file, text) in files {
         for word in &words {
             assert!(!text.contains(word.as_str()), "{file} contains `{word}`");
@@ -148,7 +191,10 @@ fn no_forbidden_words() {
     }
     for (file, _) in rust_files("src") {
         let name = Path::new(&file).file_stem().expect("a name").to_string_lossy().into_owned();
-        assert!(!["utils", "util", "common", "helpers", "prelude", "misc"].contains(&name.as_str()), "{file}: name the concept");
+        assert!(
+            !["utils", "util", "common", "helpers", "prelude", "misc"].contains(&name.as_str()),
+            "{file}: name the concept"
+        );
     }
 }
 
@@ -165,7 +211,9 @@ fn files_say_what_they_are_and_stay_small() {
         }
         for (start, length) in functions(&text) {
             if length > FUNCTION_LINES_MAX {
-                wrong.push(format!("{file}:{start} has a function of {length} lines, the limit is {FUNCTION_LINES_MAX}"));
+                wrong.push(format!(
+                    "{file}:{start} has a function of {length} lines, the limit is {FUNCTION_LINES_MAX}"
+                ));
             }
         }
     }
@@ -179,7 +227,16 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
     for (index, line) in lines.iter().enumerate() {
         let code = line.trim_start();
         let indent = line.len() - code.len();
-        let opens = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "const fn ", "pub const fn ", "unsafe fn ", "pub unsafe fn "];
+        let opens = [
+            "fn ",
+            "pub fn ",
+            "pub(crate) fn ",
+            "pub(super) fn ",
+            "const fn ",
+            "pub const fn ",
+            "unsafe fn ",
+            "pub unsafe fn ",
+        ];
         if opens.iter().any(|open| code.starts_with(open)) && !code.ends_with(';') && !code.ends_with('}') {
             let end = lines[index..].iter().position(|line| line.len() == indent + 1 && line.ends_with('}'));
             found.extend(end.map(|end| (index + 1, end + 1)));
@@ -193,7 +250,10 @@ fn the_project_speaks_of_itself_alone() {
     let mut files: Vec<(String, String)> = rust_files("src");
     files.extend(rust_files("tests").into_iter().filter(|(file, _)| file != "tests/it/tidy.rs"));
     for name in ["README.md", "CHANGELOG.md", "justfile", ".ci/run", ".github/workflows/ci.yml", "Cargo.toml"] {
-        files.push((name.to_owned(), fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))));
+        files.push((
+            name.to_owned(),
+            fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}")),
+        ));
     }
     for folder in ["/home/", "/root/", "/work/", "/Users/"] {
         for (file, text) in &files {

@@ -4,10 +4,10 @@
 use rayon::prelude::*;
 
 use crate::device::Pool;
+use crate::ops::gemm::{Matrix, add_product, product};
 use crate::ops::nt_xent::exponential::exponential;
 use crate::ops::nt_xent::normalize::{NORM_MIN, dot, normalize};
 use crate::ops::nt_xent::positive_of;
-use crate::ops::gemm::{Matrix, add_product, product};
 
 /// Anchors a block: the rows of a tile.
 pub(super) const BLOCK_ANCHORS: usize = 64;

@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use crate::device::Pool;
+use crate::ops::gemm::{Matrix, product};
 use crate::ops::nt_xent::cpu::{BLOCK_ANCHORS, TILE_VIEWS, column_ranges};
 use crate::ops::nt_xent::normalize::{dot, normalize, squared_distance};
 use crate::ops::nt_xent::positive_of;
-use crate::ops::gemm::{Matrix, product};
 
 /// Of the normalised projections of one batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
