@@ -36,6 +36,27 @@ pub struct State {
     pub step: u64,
 }
 
+/// Euclidean norms over all parameters, summed in f64 in the executor's own order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UpdateNorms {
+    pub gradient: f64,
+    /// Of the parameters after the update.
+    pub parameter: f64,
+    pub update: f64,
+}
+
+impl UpdateNorms {
+    fn of(gradients: &[f32], before: &[f32], after: &[f32]) -> UpdateNorms {
+        let square = |value: f32| f64::from(value) * f64::from(value);
+        let moved = after.iter().zip(before).map(|(new, old)| square(new - old));
+        UpdateNorms {
+            gradient: gradients.iter().map(|&value| square(value)).sum::<f64>().sqrt(),
+            parameter: after.iter().map(|&value| square(value)).sum::<f64>().sqrt(),
+            update: moved.sum::<f64>().sqrt(),
+        }
+    }
+}
+
 /// Why a computation gave no number.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ExecutorError {
@@ -64,6 +85,9 @@ pub trait Executor {
 
     /// One optimizer step with the gradients of the last `forward_backward`.
     fn update(&mut self, learning_rate: f64);
+
+    /// As `update`, and measures it.
+    fn update_measured(&mut self, learning_rate: f64) -> UpdateNorms;
 
     /// The projections of the last `forward_backward`: 2·batch × projection width, before normalisation.
     fn projections(&self) -> Vec<f32>;

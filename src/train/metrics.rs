@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::device::Pool;
-use crate::executor::Executor;
+use crate::executor::{Executor, UpdateNorms};
 use crate::history::Detail;
 use crate::ops::nt_xent::{Metrics, measure};
 
 /// Updates the parameters; with `detail` (the number of images a step) also measures norms and embeddings around the update.
-/// Returns the seconds of the update alone.
+/// Returns the seconds of the update, its norms included.
 pub fn update(
     executor: &mut dyn Executor,
     learning_rate: f64,
@@ -20,19 +20,16 @@ pub fn update(
         executor.update(learning_rate);
         return (None, began.elapsed().as_secs_f64());
     };
-    let gradient_norm = norm(executor.gradients().iter().copied());
-    let before = executor.save().parameters;
     let began = Instant::now();
-    executor.update(learning_rate);
+    let UpdateNorms { gradient, parameter, update } = executor.update_measured(learning_rate);
     let seconds = began.elapsed().as_secs_f64();
-    let after = executor.save().parameters;
     let projections = executor.projections();
     let Metrics { alignment, uniformity, contrastive_top1 } =
         measure(&projections, projections.len() / (2 * batch), pool);
     let measured = Detail {
-        gradient_norm,
-        parameter_norm: norm(after.iter().copied()),
-        update_norm: norm(after.iter().zip(&before).map(|(new, old)| new - old)),
+        gradient_norm: gradient,
+        parameter_norm: parameter,
+        update_norm: update,
         alignment,
         uniformity,
         contrastive_top1,
@@ -51,9 +48,4 @@ pub fn not_finite(detail: &Detail) -> Option<&'static str> {
         (detail.contrastive_top1, "the contrastive accuracy"),
     ];
     named.into_iter().find(|(value, _)| !value.is_finite()).map(|(_, name)| name)
-}
-
-/// L2 norm, summed in f64 in storage order.
-fn norm(values: impl Iterator<Item = f32>) -> f64 {
-    values.map(|value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
 }

@@ -21,7 +21,7 @@ pub use memory::needed_bytes;
 use crate::device::{self, Pool};
 use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners, parts};
 use crate::executor::cpu::schedule::Schedule;
-use crate::executor::{Executor, ExecutorError, Setting, State};
+use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms};
 use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::{nt_xent, optimizer};
@@ -220,6 +220,12 @@ impl Executor for CpuExecutor {
             &self.pool,
         );
         self.step += 1;
+    }
+
+    fn update_measured(&mut self, learning_rate: f64) -> UpdateNorms {
+        let before = self.parameters.clone();
+        self.update(learning_rate);
+        UpdateNorms::of(&self.gradients, &before, &self.parameters)
     }
 
     fn projections(&self) -> Vec<f32> {

@@ -7,7 +7,7 @@ use dfdx::tensor::{AsArray, CpuError};
 use dfdx::tensor_ops::{Backward, TryConcatAlong};
 
 use crate::device::Pool;
-use crate::executor::{Executor, ExecutorError, Setting, State};
+use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms};
 use crate::experiment::recipe::{self, BatchNormScope};
 use crate::model::plan::Plan;
 use crate::model::registry::{self, NotCompiled};
@@ -120,6 +120,12 @@ impl Executor for ReferenceExecutor {
         );
         self.model.load(&parameters, &buffers);
         self.step += 1;
+    }
+
+    fn update_measured(&mut self, learning_rate: f64) -> UpdateNorms {
+        let (before, _) = self.model.save();
+        self.update(learning_rate);
+        UpdateNorms::of(&self.gradients, &before, &self.model.save().0)
     }
 
     fn projections(&self) -> Vec<f32> {
