@@ -1,5 +1,6 @@
 //! One subcommand a file; owns all printing. Data goes to stdout, messages and progress to stderr.
 
+pub mod arguments;
 pub mod error;
 mod gather;
 pub mod open;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{DeviceArguments, DeviceChoice, ExperimentArguments, PlaceArguments};
+use crate::commands::arguments::{DeviceArguments, DeviceChoice, ExperimentArguments, PlaceArguments};
 use crate::commands::error::CommandError;
 use crate::data::{self, DigestCache};
 use crate::device::Pool;

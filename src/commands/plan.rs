@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::json;
 
-use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, count, open, print, print_json};
 use crate::experiment::{Cell, Experiment, evaluation_names};

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, gather, open, print, print_json, sweep};
 use crate::experiment::Experiment;

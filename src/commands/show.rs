@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::PlaceArguments;
+use crate::commands::arguments::PlaceArguments;
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, print, print_json};
 use crate::store::{Entry, Peek, Store};

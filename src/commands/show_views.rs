@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::ExperimentArguments;
+use crate::commands::arguments::ExperimentArguments;
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, open};
 use crate::data;

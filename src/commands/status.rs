@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::{ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
 use crate::commands::{Ending, count, open, print, print_json};

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
-use crate::cli::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::progress::Display;
 use crate::commands::{Ending, count, gather, open, print, print_json};

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::{DeviceChoice, ExperimentArguments};
+use crate::commands::arguments::{DeviceChoice, ExperimentArguments};
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, gather, open, print, print_json};
 use crate::experiment::Experiment;

@@ -10,7 +10,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("random", 0, &[]),
     ("device", 0, &[]),
     ("experiment", 1, &["content"]),
-    ("history", 2, &[]),
+    ("history", 2, &["content"]),
     ("record", 2, &["content"]),
     ("store", 2, &["content"]),
     ("data", 2, &["experiment", "content", "random"]),
@@ -70,7 +70,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
 const RECIPE_ONLY: &[&str] = &["views", "model", "ops", "executor"];
 
 /// The files that may hold `unsafe`, each with its safety argument.
-const UNSAFE_FILES: &[&str] = &["src/ops/gemm.rs"];
+const UNSAFE_FILES: &[&str] = &["src/ops/gemm.rs", "src/ops/wide.rs"];
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -120,8 +120,7 @@ fn modules_import_only_from_below() {
     let table: BTreeMap<&str, &[&str]> = LAYERS.iter().map(|(name, _, allowed)| (*name, *allowed)).collect();
     let rows: BTreeMap<&str, u8> = LAYERS.iter().map(|(name, row, _)| (*name, *row)).collect();
     for (name, row, allowed) in LAYERS {
-        // `cli` and `commands` describe one another's arguments; `commands` may name `cli` and nothing else above it.
-        for other in allowed.iter().filter(|other| !(*name == "commands" && **other == "cli")) {
+        for other in *allowed {
             assert!(rows[other] < *row, "{name} (row {row}) may not use {other} (row {})", rows[other]);
         }
     }

@@ -1,0 +1,64 @@
+//! The arguments that several commands share, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// The experiment and what to change in it.
+#[derive(Debug, Clone, Args)]
+pub struct ExperimentArguments {
+    /// The experiment file (RON)
+    pub file: PathBuf,
+    /// Replaces a part of the file: `train.batch=512`, `seeds=[0]`, `evaluate[0].k=20`
+    #[arg(value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// Shrink to seconds on a CPU: built-in data, batches over 16, four steps, two seeds; kept apart under results/smoke/
+    #[arg(long)]
+    pub smoke: bool,
+    /// Where the data set lies, instead of the file's root
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub places: PlaceArguments,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Args)]
+pub struct PlaceArguments {
+    /// Where the Parquet tables go
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+    /// Where records and checkpoints go [default: RESULTS/store]
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArguments {
+    /// What computes: the best device present, this processor, or dfdx's own tape (slow, obviously right)
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Worker threads; never changes a result [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    Auto,
+    Cpu,
+    Cuda,
+    Reference,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArguments {
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
+}
