@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::content::Key;
 use crate::experiment::Experiment;
-use crate::experiment::recipe;
 use crate::experiment::run::Run;
 use crate::record::{self, Record, Stage};
 use crate::store::{Entry, Peek, Store, StoreError};
@@ -76,10 +75,10 @@ pub fn inspect_in(store: Option<&Store>, run: &Run) -> Result<RunState, StoreErr
 pub fn records(store: Option<&Store>, experiment: &Experiment) -> Result<BTreeMap<Key, Record>, StoreError> {
     let mut records = BTreeMap::new();
     for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
-        let state = inspect_in(store, run)?;
-        keep(&mut records, run.pretrain_key(), state.pretrain, Stage::Pretrain);
-        for (wanted, state) in run.evaluate.iter().zip(state.evaluations) {
-            keep(&mut records, run.evaluation_key(wanted), state, Stage::Evaluation);
+        let (state, keys) = (inspect_in(store, run)?, run.keys());
+        keep(&mut records, keys.pretrain, state.pretrain, Stage::Pretrain);
+        for (key, state) in keys.evaluations.into_iter().zip(state.evaluations) {
+            keep(&mut records, key, state, Stage::Evaluation);
         }
     }
     Ok(records)
@@ -96,33 +95,29 @@ fn keep<T>(records: &mut BTreeMap<Key, Record>, key: Key, state: State<T>, stage
 
 /// What the store holds for `run`; claims and writes nothing.
 pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
-    let pretrain = pretrain(store, run)?;
+    let keys = run.keys();
+    let pretrain = pretrain(store, keys.pretrain)?;
     let checkpoint = match &pretrain {
         State::Hit(found) => found.entry.blobs.get(CHECKPOINT).map(|blob| blob.digest),
         State::Miss { .. } | State::Failed(..) => None,
     };
     let evaluations =
-        run.evaluate.iter().map(|wanted| evaluation(store, run, wanted, checkpoint)).collect::<Result<_, _>>()?;
+        keys.evaluations.into_iter().map(|key| evaluation(store, key, checkpoint)).collect::<Result<_, _>>()?;
     Ok(RunState { pretrain, evaluations })
 }
 
-pub fn pretrain(store: &Store, run: &Run) -> Result<State<record::Pretrain>, StoreError> {
-    let wrong_stage = || Err("the record is not of a training".to_owned());
-    stage(store, run.pretrain_key(), |stage, entry| match stage {
+/// The training of a key, with a checkpoint to evaluate.
+pub fn pretrain(store: &Store, key: Key) -> Result<State<record::Pretrain>, StoreError> {
+    stage(store, key, |stage, entry| match stage {
         Stage::Pretrain(_) if !entry.blobs.contains_key(CHECKPOINT) => Err("the record names no checkpoint".to_owned()),
         Stage::Pretrain(pretrain) => Ok(pretrain),
-        Stage::Evaluation(_) | Stage::Failure(_) => wrong_stage(),
+        Stage::Evaluation(_) | Stage::Failure(_) => Err("the record is not of a training".to_owned()),
     })
 }
 
-/// `checkpoint` is the digest the training's record names now: an evaluation of another one does not count.
-pub fn evaluation(
-    store: &Store,
-    run: &Run,
-    wanted: &recipe::Evaluation,
-    checkpoint: Option<Key>,
-) -> Result<State<record::Evaluation>, StoreError> {
-    stage(store, run.evaluation_key(wanted), |stage, _| match stage {
+/// The evaluation of a key. `checkpoint` is the digest the training's record names now: an evaluation of another one does not count.
+pub fn evaluation(store: &Store, key: Key, checkpoint: Option<Key>) -> Result<State<record::Evaluation>, StoreError> {
+    stage(store, key, |stage, _| match stage {
         Stage::Evaluation(found) if checkpoint.is_some_and(|digest| digest != found.checkpoint) => {
             Err("it evaluated another checkpoint of this training".to_owned())
         }

@@ -23,7 +23,7 @@ pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<RunHistor
     let mut histories = Vec::new();
     for (index, cell) in experiment.cells.iter().enumerate() {
         for run in &cell.runs {
-            let State::Hit(found) = results::pretrain(store, run)? else { continue };
+            let State::Hit(found) = results::pretrain(store, run.pretrain_key())? else { continue };
             let Some(blob) = found.entry.blobs.get(HISTORY) else { continue };
             let read = store.read_blob(blob).map_err(|error| error.to_string());
             match read.and_then(|bytes| History::from_parquet(&bytes).map_err(|error| error.to_string())) {

@@ -62,7 +62,7 @@ pub fn experiment(
         let place = error.utf8_error().valid_up_to();
         CommandError::Usage(format!("`{}` is not text: byte {place} is not UTF-8", arguments.file.display()))
     })?;
-    let cache = DigestCache::at(&results_folder(&arguments.places, arguments.smoke).join(".digests.json"));
+    let cache = DigestCache::at(results_folder(&arguments.places, arguments.smoke).join(".digests.json"));
     let facts = |dataset: &Dataset, split: Split| facts(dataset, split, &cache, &arguments.file);
     let data_root = arguments.data.as_ref().map(|root| root.to_string_lossy().into_owned());
     let options = LoadOptions {

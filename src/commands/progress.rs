@@ -150,7 +150,7 @@ fn show_bar(bars: &mut Bars, name: &str, event: &Event) {
     match event {
         Event::Cached => bars.end(true, false),
         Event::TrainingStarted { resumed } => {
-            bars.start(name, if *resumed { "goes on from its checkpoint" } else { "starts" })
+            bars.start(name, if *resumed { "goes on from its checkpoint" } else { "starts" });
         }
         Event::Training(progress) => bars.training(name, progress),
         Event::EvaluationStarted { name: evaluation } => {

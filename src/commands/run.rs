@@ -51,7 +51,7 @@ fn keep_first_seed(experiment: &mut Experiment) {
 /// Every metric of the run, what it cost and its key.
 fn show(arguments: &Arguments, experiment: &Experiment, store: &Store) -> Result<(), CommandError> {
     let run = &experiment.cells[0].runs[0];
-    let epochs = results::pretrain(store, run)?.hit().map_or_else(Vec::new, |found| found.stage.epochs);
+    let epochs = results::pretrain(store, run.pretrain_key())?.hit().map_or_else(Vec::new, |found| found.stage.epochs);
     let rows = gather::rows(Some(store), experiment)?;
     if arguments.output.json {
         let metrics: serde_json::Map<_, _> =

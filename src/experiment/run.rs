@@ -100,22 +100,38 @@ impl Run {
 
     /// An evaluation hangs on its training and adds nothing to it. It sees features, and of the views only the normalisation,
     /// which the training's key already holds.
-    pub fn evaluation_meaning(&self, evaluation: &Evaluation) -> Value {
+    fn evaluation_meaning(pretrain: Key, evaluation: &Evaluation) -> Value {
         Value::Record(
             "Evaluate",
             vec![
                 ("version", Value::Integer(EVALUATION_VERSION)),
-                ("pretrain", Value::Key(self.pretrain_key())),
+                ("pretrain", Value::Key(pretrain)),
                 ("evaluation", meaning::evaluation(evaluation)),
             ],
         )
     }
 
     pub fn evaluation_key(&self, evaluation: &Evaluation) -> Key {
-        Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(evaluation))
+        Key::of_value(EVALUATION_DOMAIN, &Run::evaluation_meaning(self.pretrain_key(), evaluation))
     }
 
     pub fn evaluation_preimage(&self, evaluation: &Evaluation) -> String {
-        format!("{}\n{}", self.evaluation_meaning(evaluation).preimage(EVALUATION_DOMAIN), self.pretrain_preimage())
+        let meaning = Run::evaluation_meaning(self.pretrain_key(), evaluation);
+        format!("{}\n{}", meaning.preimage(EVALUATION_DOMAIN), self.pretrain_preimage())
     }
+
+    /// Every key at once: the training's is hashed once and not again for each evaluation.
+    pub fn keys(&self) -> RunKeys {
+        let pretrain = self.pretrain_key();
+        let of = |evaluation| Key::of_value(EVALUATION_DOMAIN, &Run::evaluation_meaning(pretrain, evaluation));
+        RunKeys { pretrain, evaluations: self.evaluate.iter().map(of).collect() }
+    }
+}
+
+/// The keys of a run's stages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunKeys {
+    pub pretrain: Key,
+    /// In the order of `Run::evaluate`.
+    pub evaluations: Vec<Key>,
 }

@@ -32,23 +32,23 @@ struct Stem {
 pub fn collect(experiment: &Experiment, mut find: impl FnMut(&Key) -> Option<Record>) -> Vec<Row> {
     let mut stems = Vec::new();
     for (index, cell) in experiment.cells.iter().enumerate() {
-        for (run, seed) in cell.runs.iter().zip(&experiment.seeds) {
-            let base = base_row(experiment, index as u32, cell, run, *seed);
-            stems.extend(stems_of_run(&base, run, &mut find));
+        for run in &cell.runs {
+            let keys = run.keys();
+            let base = base_row(experiment, index as u32, cell, run, keys.pretrain);
+            stems.extend(stems_of_run(&base, run, keys.evaluations, &mut find));
         }
     }
     let names = metric_names(experiment, &stems);
     stems.into_iter().flat_map(|stem| rows_of_stem(stem, &names)).collect()
 }
 
-fn base_row(experiment: &Experiment, cell_index: u32, cell: &Cell, run: &Run, seed: u64) -> Row {
-    let pretrain_key = run.pretrain_key();
+fn base_row(experiment: &Experiment, cell_index: u32, cell: &Cell, run: &Run, pretrain_key: Key) -> Row {
     Row {
         experiment: experiment.name.clone(),
         smoke: experiment.smoke,
         cell: cell_index,
         labels: cell.labels.clone(),
-        seed,
+        seed: run.seed,
         evaluation: PRETRAIN.to_owned(),
         metric: String::new(),
         status: Status::Missing,
@@ -71,7 +71,12 @@ fn base_row(experiment: &Experiment, cell_index: u32, cell: &Cell, run: &Run, se
     }
 }
 
-fn stems_of_run(base: &Row, run: &Run, find: &mut impl FnMut(&Key) -> Option<Record>) -> Vec<Stem> {
+fn stems_of_run(
+    base: &Row,
+    run: &Run,
+    evaluations: Vec<Key>,
+    find: &mut impl FnMut(&Key) -> Option<Record>,
+) -> Vec<Stem> {
     let mut base = base.clone();
     let training = find(&base.pretrain_key);
     if let Some(record) = &training {
@@ -81,8 +86,7 @@ fn stems_of_run(base: &Row, run: &Run, find: &mut impl FnMut(&Key) -> Option<Rec
         }
     }
     let mut stems = vec![Stem { row: base.clone(), outcome: outcome(training.as_ref()) }];
-    for (name, evaluation) in evaluation_names(&run.evaluate).into_iter().zip(&run.evaluate) {
-        let evaluation_key = run.evaluation_key(evaluation);
+    for (name, evaluation_key) in evaluation_names(&run.evaluate).into_iter().zip(evaluations) {
         let mut row = Row { evaluation: name, evaluation_key, ..base.clone() };
         let record = find(&evaluation_key);
         if let (None, Some(record)) = (&training, &record) {

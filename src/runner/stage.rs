@@ -53,7 +53,7 @@ pub fn compute(
     let names = evaluation_names(&run.evaluate);
     let mut features = None;
     for (evaluation, name) in run.evaluate.iter().zip(&names) {
-        let known = results::evaluation(runner.store, run, evaluation, Some(encoder.checkpoint))?;
+        let known = results::evaluation(runner.store, run.evaluation_key(evaluation), Some(encoder.checkpoint))?;
         if matches!(known, State::Hit(_)) {
             continue;
         }
@@ -78,7 +78,7 @@ fn trained(
         Err(error) => return Ok(Step::Ended(Outcome::Failed(executor_failure(&error)))),
     };
     loop {
-        if let State::Hit(found) = results::pretrain(runner.store, run)? {
+        if let State::Hit(found) = results::pretrain(runner.store, run.pretrain_key())? {
             let blob = found.entry.blobs[CHECKPOINT];
             match read_checkpoint(runner, &blob, executor.as_ref()) {
                 Ok(checkpoint) => {
@@ -96,7 +96,12 @@ fn trained(
             Claimed::Mine(claim) => return train_and_commit(runner, run, dataset, claim, executor, tell),
             Claimed::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner))),
             Claimed::Published => {
-                retire_unusable(runner, &run.pretrain_key(), results::pretrain(runner.store, run)?, tell)?
+                retire_unusable(
+                    runner,
+                    &run.pretrain_key(),
+                    results::pretrain(runner.store, run.pretrain_key())?,
+                    tell,
+                )?;
             }
         }
     }
@@ -220,7 +225,7 @@ fn evaluated(
         match claimed(runner, &key, tell)? {
             Claimed::Mine(claim) => break claim,
             Claimed::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner))),
-            Claimed::Published => match results::evaluation(runner.store, run, evaluation, Some(encoder.checkpoint))? {
+            Claimed::Published => match results::evaluation(runner.store, key, Some(encoder.checkpoint))? {
                 State::Hit(_) => return Ok(Step::Done(())),
                 unusable => retire_unusable(runner, &key, unusable, tell)?,
             },

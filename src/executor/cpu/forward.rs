@@ -79,7 +79,7 @@ impl CpuExecutor {
                         conv2d::cpu::forward(&shapes, x, weight, y, &mut norm.partials, sums);
                     }
                     None => {
-                        conv2d::cpu::forward(&shapes, x, weight, y, &mut vec![(); shapes.output.n_blocks()], |_, _| {})
+                        conv2d::cpu::forward(&shapes, x, weight, y, &mut vec![(); shapes.output.n_blocks()], |_, _| {});
                     }
                 }
             }

@@ -75,7 +75,7 @@ fn check(
     let mut got = vec![f32::NAN; y.len()];
     let mut seen = vec![0.0f64; convolution.output.n_blocks()];
     cpu::forward(&convolution, &x, &w, &mut got, &mut seen, |part, seen| {
-        seen[0] = part.iter().map(|v| f64::from(*v)).sum()
+        seen[0] = part.iter().map(|v| f64::from(*v)).sum();
     });
     assert_close(&got, &y, &format!("y of {what}"));
     let total: f64 = got.iter().map(|v| f64::from(*v)).sum();

@@ -17,7 +17,7 @@ fn check(images: usize, inputs: usize, outputs: usize, with_bias: bool) {
     let (x, w, b, dy) =
         (draw(images * inputs, 1), draw(outputs * inputs, 2), draw(outputs, 3), draw(images * outputs, 4));
     let product = |n: usize, term: &dyn Fn(usize) -> (f32, f32)| -> f64 {
-        (0..n).map(|k| term(k)).map(|(a, b)| f64::from(a) * f64::from(b)).sum()
+        (0..n).map(term).map(|(a, b)| f64::from(a) * f64::from(b)).sum()
     };
     let mut y = vec![f32::NAN; images * outputs];
     cpu::forward(&layer, &x, &w, with_bias.then_some(&b[..]), &mut y);

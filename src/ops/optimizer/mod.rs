@@ -96,7 +96,8 @@ fn check(
     }
     assert_eq!((parameters.len(), gradients.len()), (end, end), "as many parameters and gradients as the layout says");
     let wanted = slots(optimizer, 0);
-    let is_slot = |(wanted, given): (&(&str, Vec<f32>), &(&str, Vec<f32>))| wanted.0 == given.0 && given.1.len() == end;
+    type Slot = (&'static str, Vec<f32>);
+    let is_slot = |(wanted, given): (&Slot, &Slot)| wanted.0 == given.0 && given.1.len() == end;
     assert!(wanted.len() == given.len() && wanted.iter().zip(given).all(is_slot), "the slots of {optimizer:?}");
 }
 
