@@ -89,29 +89,3 @@ fn what_cannot_be_evaluated_is_refused() {
     let diverged = evaluate(&wild, &good(), &good(), 3, &Pool::new(1));
     assert_eq!(diverged, Err(EvaluateError::Diverged { learning_rate: 1e300 }));
 }
-
-/// Processor time of the process so far, by Linux's 10 ms ticks; 0 elsewhere.
-fn cpu_s() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(11)?.parse::<f64>().ok());
-    ticks.unwrap_or(0.0) / 100.0
-}
-
-/// Prints times: `cargo test --release --lib measure_evaluations -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_evaluations() {
-    let (bank, queries) = (clusters(1, 50_000, 512, 10, 8.0), clusters(2, 10_000, 512, 10, 8.0));
-    let pool = Pool::new(2);
-    let long = LinearProbe { epochs: 100, batch: 256, learning_rate: 0.1, ..probe() };
-    for evaluation in [
-        Evaluation::Knn(Knn { k: 200, temperature: 0.1, metric: Metric::Cosine }),
-        Evaluation::Knn(Knn { k: 200, temperature: 0.1, metric: Metric::Euclidean }),
-        Evaluation::LinearProbe(long),
-    ] {
-        let (start, start_cpu_s) = (std::time::Instant::now(), cpu_s());
-        let top1 = evaluate(&evaluation, &bank, &queries, 10, &pool).unwrap().top1;
-        let (wall_s, cpu_s) = (start.elapsed().as_secs_f64(), cpu_s() - start_cpu_s);
-        println!("{wall_s:.2} s, {cpu_s:.2} s of processor time, top1 {top1:.4}, {evaluation:?}");
-    }
-}

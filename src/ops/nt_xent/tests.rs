@@ -272,25 +272,6 @@ fn exchanging_the_views_exchanges_the_gradients() {
     }
 }
 
-/// Prints times: `cargo test --release --lib measure_nt_xent -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_nt_xent() {
-    for (n_views, width, threads) in [(512, 128, 1), (512, 128, 2), (2048, 128, 1), (2048, 128, 2), (512, 2048, 2)] {
-        let projections = values_f32(1, n_views * width, 1.0);
-        let mut gradient = vec![0.0; projections.len()];
-        let (mut workspace, pool) = (Workspace::new(n_views, width), Pool::new(threads));
-        let times = (0..20).map(|_| {
-            let start = std::time::Instant::now();
-            forward_backward(&projections, width, 0.5, &mut gradient, &mut workspace, &pool);
-            start.elapsed().as_secs_f64() * 1e3
-        });
-        let mut times: Vec<f64> = times.collect();
-        times.sort_by(f64::total_cmp);
-        println!("{n_views} × {width}, {threads} threads: fastest {:.2} ms, median {:.2} ms", times[0], times[10]);
-    }
-}
-
 #[test]
 fn threads_do_not_change_a_bit() {
     let projections = values_f32(5, 2 * 150 * 40, 1.0);

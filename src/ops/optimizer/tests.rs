@@ -263,28 +263,3 @@ fn agrees_with_dfdx() {
         dfdx::optim::AdamConfig { lr: 0.1, betas: [0.9, 0.999], eps: 1e-8, weight_decay: Some(WeightDecay::L2(0.01)) };
     check(adam(0.01), with_dfdx(&steps, &start, |model| dfdx::optim::Adam::new(model, config)));
 }
-
-/// Prints times: `cargo test --release --lib measure_optimizers -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_optimizers() {
-    let tensor_lens = [2_359_296, 2_359_296, 2_359_296, 1_179_648, 589_824, 589_824, 589_824, 1_473_024];
-    let layout = layout(&tensor_lens.map(|len| (len, ParameterKind::ConvWeight)));
-    let n: usize = tensor_lens.iter().sum();
-    let gradients = values_f32(1, n, 0.1);
-    for threads in [1, 2] {
-        let pool = Pool::new(threads);
-        for optimizer in every_optimizer() {
-            let mut parameters = values_f32(2, n, 1.0);
-            let mut slots = slots(&optimizer, n);
-            let times = (0..7).map(|number| {
-                let start = std::time::Instant::now();
-                let step = Step { number, learning_rate: 0.01 };
-                update(&optimizer, &layout, &mut parameters, &gradients, &mut slots, step, &pool);
-                start.elapsed().as_secs_f64() * 1e3
-            });
-            let fastest = times.fold(f64::INFINITY, f64::min);
-            println!("{n} parameters, {threads} threads: {fastest:.1} ms, {optimizer:?}");
-        }
-    }
-}

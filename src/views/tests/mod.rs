@@ -3,7 +3,6 @@
 mod draws;
 mod oracle;
 mod promises;
-mod speed;
 mod tensors;
 
 use crate::data::{ImageRef, Images};
