@@ -58,6 +58,39 @@ pub struct EpochCost {
     pub other_s: f64,
 }
 
+impl EpochCost {
+    pub fn seconds(&self) -> f64 {
+        self.views_s + self.gradient_s + self.update_s + self.other_s
+    }
+}
+
+impl Pretrain {
+    /// Time of the training loop over all its sittings.
+    pub fn train_s(&self) -> f64 {
+        self.epochs.iter().map(EpochCost::seconds).sum()
+    }
+
+    /// Pairs of views a second: all images over all time. Absent for a run of no steps.
+    pub fn images_per_s(&self) -> Option<f64> {
+        let images: f64 = self.epochs.iter().map(|cost| cost.images_per_s * cost.seconds()).sum();
+        Some(images / self.train_s()).filter(|speed| speed.is_finite())
+    }
+}
+
+/// Names of the blobs beside a record.
+pub mod blob {
+    /// Weights, running statistics and the optimizer's slots (safetensors).
+    pub const CHECKPOINT: &str = "checkpoint";
+    /// What training measured, step by step (Parquet).
+    pub const HISTORY: &str = "history";
+    /// The contact sheet (PNG).
+    pub const VIEWS: &str = "views";
+    /// One little-endian u16 a test image.
+    pub const PREDICTIONS: &str = "predictions";
+    /// Features and labels of the first test images (safetensors).
+    pub const FEATURES: &str = "features";
+}
+
 /// An evaluated encoder. Blobs: `predictions` (one little-endian u16 a test image), `features` (safetensors).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::content::Key;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
-use crate::record::{self, Record, Stage};
+use crate::record::{self, Record, Stage, blob};
 use crate::store::{Entry, Peek, Store, StoreError};
 
 /// What the store holds for a stage.
@@ -29,6 +29,13 @@ pub struct Found<T> {
 }
 
 impl<T> State<T> {
+    pub fn failure(&self) -> Option<&record::Failure> {
+        match self {
+            State::Failed(failure, _) => Some(failure),
+            State::Hit(_) | State::Miss { .. } => None,
+        }
+    }
+
     pub fn hit(self) -> Option<Found<T>> {
         match self {
             State::Hit(found) => Some(*found),
@@ -36,9 +43,6 @@ impl<T> State<T> {
         }
     }
 }
-
-/// The blob of a training that evaluations read.
-pub const CHECKPOINT: &str = "checkpoint";
 
 /// Every stage of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,9 +58,14 @@ impl RunState {
         matches!(self.pretrain, State::Hit(_)) && self.evaluations.iter().all(|state| matches!(state, State::Hit(_)))
     }
 
-    /// Something of it is stored, a failure too.
-    pub fn is_started(&self) -> bool {
-        !matches!(self.pretrain, State::Miss { .. })
+    /// How much of it there is, for choosing between backends: everything, an encoder, a failure, nothing.
+    pub fn rank(&self) -> u8 {
+        match &self.pretrain {
+            State::Hit(_) if self.is_complete() => 3,
+            State::Hit(_) => 2,
+            State::Failed(..) => 1,
+            State::Miss { .. } => 0,
+        }
     }
 }
 
@@ -98,7 +107,7 @@ pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
     let keys = run.keys();
     let pretrain = pretrain(store, keys.pretrain)?;
     let checkpoint = match &pretrain {
-        State::Hit(found) => found.entry.blobs.get(CHECKPOINT).map(|blob| blob.digest),
+        State::Hit(found) => found.entry.blobs.get(blob::CHECKPOINT).map(|checkpoint| checkpoint.digest),
         State::Miss { .. } | State::Failed(..) => None,
     };
     let evaluations =
@@ -109,7 +118,9 @@ pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
 /// The training of a key, with a checkpoint to evaluate.
 pub fn pretrain(store: &Store, key: Key) -> Result<State<record::Pretrain>, StoreError> {
     stage(store, key, |stage, entry| match stage {
-        Stage::Pretrain(_) if !entry.blobs.contains_key(CHECKPOINT) => Err("the record names no checkpoint".to_owned()),
+        Stage::Pretrain(_) if !entry.blobs.contains_key(blob::CHECKPOINT) => {
+            Err("the record names no checkpoint".to_owned())
+        }
         Stage::Pretrain(pretrain) => Ok(pretrain),
         Stage::Evaluation(_) | Stage::Failure(_) => Err("the record is not of a training".to_owned()),
     })

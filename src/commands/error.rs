@@ -35,16 +35,16 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// 1 internal, 2 usage or experiment, 4 damaged store.
+    /// 1 internal or the system's, 2 usage or experiment, 4 damaged store, 5 a claim that cannot be had.
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::ReadExperiment { .. }
             | CommandError::Experiment(_)
             | CommandError::Usage(_)
-            | CommandError::Data(_) => 2,
-            CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
+            | CommandError::Data(_)
+            | CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
-            CommandError::Store(_) | CommandError::Runner(RunnerError::Store(_)) => 4,
+            CommandError::Store(error) | CommandError::Runner(RunnerError::Store(error)) => store_exit_code(error),
             CommandError::Runner(RunnerError::Artefact(_))
             | CommandError::Report(_)
             | CommandError::Write { .. }
@@ -90,5 +90,17 @@ impl CommandError {
                 }
             }
         }
+    }
+}
+
+fn store_exit_code(error: &StoreError) -> u8 {
+    match error {
+        StoreError::NotAStore { .. } | StoreError::UnknownVersion { .. } => 2,
+        StoreError::DamagedBlob { .. } => 4,
+        StoreError::ClaimBusy { .. } | StoreError::ClaimLost { .. } => 5,
+        StoreError::Io { .. }
+        | StoreError::SyncDirectory { .. }
+        | StoreError::ShortWrite { .. }
+        | StoreError::BlobName(_) => 1,
     }
 }

@@ -3,14 +3,12 @@
 use crate::commands::error::CommandError;
 use crate::experiment::Experiment;
 use crate::history::History;
+use crate::record::blob;
 use crate::report::collect;
 use crate::report::histories::RunHistory;
 use crate::report::row::Row;
 use crate::results::{self, State};
 use crate::store::Store;
-
-/// The blob of a training that holds its history.
-const HISTORY: &str = "history";
 
 /// One row a cell, seed and metric.
 pub fn rows(store: Option<&Store>, experiment: &Experiment) -> Result<Vec<Row>, CommandError> {
@@ -24,8 +22,8 @@ pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<RunHistor
     for (index, cell) in experiment.cells.iter().enumerate() {
         for run in &cell.runs {
             let State::Hit(found) = results::pretrain(store, run.pretrain_key())? else { continue };
-            let Some(blob) = found.entry.blobs.get(HISTORY) else { continue };
-            let read = store.read_blob(blob).map_err(|error| error.to_string());
+            let Some(stored) = found.entry.blobs.get(blob::HISTORY) else { continue };
+            let read = store.read_blob(stored).map_err(|error| error.to_string());
             match read.and_then(|bytes| History::from_parquet(&bytes).map_err(|error| error.to_string())) {
                 Ok(history) => {
                     let pretrain_key = run.pretrain_key();

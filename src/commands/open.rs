@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::arguments::{DeviceArguments, DeviceChoice, ExperimentArguments, PlaceArguments};
 use crate::commands::error::CommandError;
-use crate::data::{self, DigestCache};
+use crate::data::{self, DataError, DigestCache};
 use crate::device::Pool;
 use crate::experiment::recipe::{Backend, Dataset, Split};
-use crate::experiment::run::DataFacts;
 use crate::experiment::{self, Experiment, LoadOptions};
 use crate::runner::provenance::Origin;
 use crate::store::Store;
@@ -35,7 +34,11 @@ pub fn results_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
 
 fn store_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
     match &places.store {
-        Some(folder) if smoke => folder.join(SMOKE),
+        // Beside the real one, never inside it.
+        Some(folder) if smoke => {
+            let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            folder.with_file_name(format!("{name}-{SMOKE}"))
+        }
         Some(folder) => folder.clone(),
         None => results_folder(places, smoke).join("store"),
     }
@@ -50,11 +53,22 @@ pub fn existing_store(places: &PlaceArguments, smoke: bool) -> Result<Option<Sto
     if store_folder(places, smoke).exists() { store(places, smoke).map(Some) } else { Ok(None) }
 }
 
+/// What a command reads an experiment for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// To compute all of it: the data set must be here.
+    Compute,
+    /// To compute the base recipe alone.
+    ComputeBase,
+    /// To see what is stored: a data set seen before will do, it need not be here now.
+    Look,
+}
+
 /// Reads, checks and expands the file for `backend`.
 pub fn experiment(
     arguments: &ExperimentArguments,
     backend: Backend,
-    ignore_sweep: bool,
+    reading: Reading,
 ) -> Result<Experiment, CommandError> {
     let read = std::fs::read(&arguments.file);
     let bytes = read.map_err(|source| CommandError::ReadExperiment { path: arguments.file.clone(), source })?;
@@ -63,23 +77,28 @@ pub fn experiment(
         CommandError::Usage(format!("`{}` is not text: byte {place} is not UTF-8", arguments.file.display()))
     })?;
     let cache = DigestCache::at(results_folder(&arguments.places, arguments.smoke).join(".digests.json"));
-    let facts = |dataset: &Dataset, split: Split| facts(dataset, split, &cache, &arguments.file);
+    let facts = |dataset: &Dataset, split: Split| match data::facts(dataset, split, Some(&cache)) {
+        Err(error @ DataError::Missing { .. }) => {
+            let remembered = data::remembered(dataset, split, &cache).filter(|_| reading == Reading::Look);
+            remembered.ok_or_else(|| missing(&error, &arguments.file))
+        }
+        known => known.map_err(|error| error.to_string()),
+    };
     let data_root = arguments.data.as_ref().map(|root| root.to_string_lossy().into_owned());
     let options = LoadOptions {
         overrides: &arguments.overrides,
         smoke: arguments.smoke,
         backend,
         data_root: data_root.as_deref(),
-        ignore_sweep,
+        ignore_sweep: reading == Reading::ComputeBase,
         facts: &facts,
     };
     experiment::load(&arguments.file.to_string_lossy(), &text, &options).map_err(CommandError::Experiment)
 }
 
-fn facts(dataset: &Dataset, split: Split, cache: &DigestCache, file: &Path) -> Result<DataFacts, String> {
-    data::facts(dataset, split, Some(cache)).map_err(|error| {
-        format!("{error}\nto try the experiment without the data set: ablate sweep {} --smoke", file.display())
-    })
+/// The words for a data set that is not here, with the way to go on without it.
+fn missing(error: &DataError, file: &Path) -> String {
+    format!("{error}\nto try the experiment without the data set: ablate sweep {} --smoke", file.display())
 }
 
 pub fn pool(device: &DeviceArguments) -> Pool {

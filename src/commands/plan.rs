@@ -8,7 +8,9 @@ use serde_json::json;
 
 use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
+use crate::commands::open::Reading;
 use crate::commands::{Ending, count, open, print, print_json};
+use crate::experiment::run::RunKeys;
 use crate::experiment::{Cell, Experiment, evaluation_names};
 use crate::report::render::text::STYLE;
 use crate::results::{self, RunState, State};
@@ -30,21 +32,21 @@ pub struct Arguments {
 struct Line<'a> {
     cell: &'a Cell,
     seed: u64,
-    key: crate::content::Key,
+    keys: RunKeys,
     state: RunState,
     evaluations: Vec<String>,
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let backend = open::backend(arguments.device.device)?;
-    let experiment = open::experiment(&arguments.experiment, backend, false)?;
+    let experiment = open::experiment(&arguments.experiment, backend, Reading::Look)?;
     let store = open::existing_store(&arguments.experiment.places, experiment.smoke)?;
     let mut lines = Vec::new();
     for cell in &experiment.cells {
         for run in &cell.runs {
             let state = results::inspect_in(store.as_ref(), run)?;
             let evaluations = evaluation_names(&run.evaluate);
-            lines.push(Line { cell, seed: run.seed, key: run.pretrain_key(), state, evaluations });
+            lines.push(Line { cell, seed: run.seed, keys: run.keys(), state, evaluations });
         }
     }
     if arguments.output.json {
@@ -52,14 +54,59 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     } else {
         print(&as_text(&experiment, &lines))?;
     }
-    let complete = lines.iter().all(|line| line.state.is_complete());
-    Ok(if arguments.exit_code && !complete { Ending::Incomplete } else { Ending::Complete })
+    let Todo { trainings, evaluations, failed } = todo(&lines);
+    Ok(if arguments.exit_code && trainings + evaluations + failed > 0 { Ending::Incomplete } else { Ending::Complete })
 }
 
-/// Trainings to do: equal cells share one.
-fn to_train(lines: &[Line]) -> usize {
-    let missing = lines.iter().filter(|line| !matches!(line.state.pretrain, State::Hit(_)));
-    missing.map(|line| line.key).collect::<BTreeSet<_>>().len()
+/// What a sweep would compute. Equal cells share their stages; a failure that repeats itself is left alone.
+struct Todo {
+    trainings: usize,
+    evaluations: usize,
+    /// Stages that failed and would fail again.
+    failed: usize,
+}
+
+fn todo(lines: &[Line]) -> Todo {
+    let mut trainings = BTreeSet::new();
+    let (mut evaluations, mut failed) = (BTreeSet::new(), BTreeSet::new());
+    for line in lines {
+        match fate(&line.state.pretrain) {
+            Fate::Stored => {}
+            Fate::Failed => {
+                failed.insert(line.keys.pretrain);
+                continue;
+            }
+            Fate::ToDo => {
+                trainings.insert(line.keys.pretrain);
+            }
+        }
+        for (key, state) in line.keys.evaluations.iter().zip(&line.state.evaluations) {
+            match fate(state) {
+                Fate::Stored => {}
+                Fate::Failed => {
+                    failed.insert(*key);
+                }
+                Fate::ToDo => {
+                    evaluations.insert(*key);
+                }
+            }
+        }
+    }
+    Todo { trainings: trainings.len(), evaluations: evaluations.len(), failed: failed.len() }
+}
+
+enum Fate {
+    Stored,
+    ToDo,
+    Failed,
+}
+
+fn fate<T>(state: &State<T>) -> Fate {
+    match state {
+        State::Hit(_) => Fate::Stored,
+        State::Failed(failure, _) if failure.kind.is_deterministic() => Fate::Failed,
+        State::Miss { .. } | State::Failed(..) => Fate::ToDo,
+    }
 }
 
 fn as_text(experiment: &Experiment, lines: &[Line]) -> String {
@@ -71,17 +118,20 @@ fn as_text(experiment: &Experiment, lines: &[Line]) -> String {
         let labels = line.cell.labels.iter().cloned();
         table.add_row(labels.chain([
             line.seed.to_string(),
-            line.key.short(),
+            line.keys.pretrain.short(),
             word(&line.state.pretrain),
             evaluations_text(line),
         ]));
     }
     let complete = lines.iter().filter(|line| line.state.is_complete()).count();
+    let Todo { trainings, evaluations, failed } = todo(lines);
+    let failed = if failed == 0 { String::new() } else { format!(", {failed} failed (`sweep --retry-failed`)") };
     format!(
-        "{}\n{table}\n{}: {complete} stored, {} to train\n",
+        "{}\n{table}\n{}: {complete} complete; to do: {}, {}{failed}\n",
         experiment.question,
         count(lines.len(), "run"),
-        to_train(lines)
+        count(trainings, "training"),
+        count(evaluations, "evaluation"),
     )
 }
 
@@ -110,12 +160,15 @@ fn as_json(experiment: &Experiment, lines: &[Line]) -> serde_json::Value {
         let named = line.evaluations.iter().zip(&line.state.evaluations);
         let evaluations: serde_json::Map<_, _> =
             named.map(|(name, state)| (name.clone(), json!(word(state)))).collect();
-        json!({ "axes": labels, "seed": line.seed, "pretrain_key": line.key, "training": word(&line.state.pretrain), "evaluations": evaluations })
+        json!({ "axes": labels, "seed": line.seed, "pretrain_key": line.keys.pretrain, "training": word(&line.state.pretrain), "evaluations": evaluations })
     };
+    let Todo { trainings, evaluations, failed } = todo(lines);
     json!({
         "experiment": experiment.name,
         "question": experiment.question,
         "runs": lines.iter().map(run).collect::<Vec<_>>(),
-        "to_train": to_train(lines),
+        "to_train": trainings,
+        "to_evaluate": evaluations,
+        "failed": failed,
     })
 }

@@ -4,9 +4,10 @@ use clap::Args;
 
 use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
+use crate::commands::open::Reading;
 use crate::commands::{Ending, gather, open, print, print_json, sweep};
 use crate::experiment::Experiment;
-use crate::record::EpochCost;
+use crate::record::Pretrain;
 use crate::report::row::Status;
 use crate::results;
 use crate::store::Store;
@@ -26,7 +27,7 @@ pub struct Arguments {
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let backend = open::backend(arguments.device.device)?;
-    let mut experiment = open::experiment(&arguments.experiment, backend, true)?;
+    let mut experiment = open::experiment(&arguments.experiment, backend, Reading::ComputeBase)?;
     keep_first_seed(&mut experiment);
     let sweep = sweep::Arguments {
         experiment: arguments.experiment.clone(),
@@ -51,7 +52,10 @@ fn keep_first_seed(experiment: &mut Experiment) {
 /// Every metric of the run, what it cost and its key.
 fn show(arguments: &Arguments, experiment: &Experiment, store: &Store) -> Result<(), CommandError> {
     let run = &experiment.cells[0].runs[0];
-    let epochs = results::pretrain(store, run.pretrain_key())?.hit().map_or_else(Vec::new, |found| found.stage.epochs);
+    let state = results::pretrain(store, run.pretrain_key())?;
+    let failure = state.failure().map(|failure| failure.message.clone());
+    let training = state.hit().map(|found| found.stage);
+    let images_per_s = training.as_ref().and_then(Pretrain::images_per_s);
     let rows = gather::rows(Some(store), experiment)?;
     if arguments.output.json {
         let metrics: serde_json::Map<_, _> =
@@ -61,8 +65,9 @@ fn show(arguments: &Arguments, experiment: &Experiment, store: &Store) -> Result
             "seed": run.seed,
             "pretrain_key": run.pretrain_key(),
             "metrics": metrics,
-            "images_per_s": images_per_s(&epochs),
-            "epochs": epochs,
+            "images_per_s": images_per_s,
+            "epochs": training.map(|training| training.epochs),
+            "failure": failure,
         }));
     }
     let mut text = format!("{}  seed {}  key {}\n", experiment.name, run.seed, run.pretrain_key().short());
@@ -71,16 +76,11 @@ fn show(arguments: &Arguments, experiment: &Experiment, store: &Store) -> Result
             text.push_str(&format!("  {:<26} {value:.4} {}\n", row.full_metric(), row.unit.as_deref().unwrap_or("")));
         }
     }
-    if let Some(speed) = images_per_s(&epochs) {
+    if let Some(speed) = images_per_s {
         text.push_str(&format!("  {:<26} {speed:.1} images/s\n", "training"));
     }
+    if let Some(message) = failure {
+        text.push_str(&format!("  failed: {message}\n"));
+    }
     print(&text)
-}
-
-/// All images over all time.
-fn images_per_s(epochs: &[EpochCost]) -> Option<f64> {
-    let seconds = |cost: &EpochCost| cost.views_s + cost.gradient_s + cost.update_s + cost.other_s;
-    let total: f64 = epochs.iter().map(seconds).sum();
-    let images: f64 = epochs.iter().map(|cost| cost.images_per_s * seconds(cost)).sum();
-    (total > 0.0).then(|| images / total)
 }

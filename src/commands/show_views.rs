@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::commands::arguments::ExperimentArguments;
 use crate::commands::error::CommandError;
-use crate::commands::{Ending, open};
+use crate::commands::open::Reading;
+use crate::commands::{Ending, open, print_json};
 use crate::data;
 use crate::experiment::recipe::Backend;
 use crate::views::{self, Pipeline};
@@ -21,10 +22,15 @@ pub struct Arguments {
     /// Images to show
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub images: u16,
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let experiment = open::experiment(&arguments.experiment, Backend::Cpu, true)?;
+    // Views are the same on every backend, so numerics that only another one has are no reason to refuse.
+    let read = |backend| open::experiment(&arguments.experiment, backend, Reading::ComputeBase);
+    let experiment = read(Backend::Cpu).or_else(|error| read(Backend::Cuda).map_err(|_| error))?;
     let run = &experiment.cells[0].runs[0];
     let dataset = data::load(&run.dataset, run.split)?;
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
@@ -33,6 +39,10 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         .map_err(|error| CommandError::Picture(error.to_string()))?;
     std::fs::write(&arguments.output, png)
         .map_err(|source| CommandError::Write { path: arguments.output.clone(), source })?;
-    eprintln!("wrote {}: {n} images, each with its first and second view", arguments.output.display());
+    if arguments.json {
+        print_json(&serde_json::json!({ "picture": arguments.output, "images": n }))?;
+    } else {
+        eprintln!("wrote {}: {n} images, each with its first and second view", arguments.output.display());
+    }
     Ok(Ending::Complete)
 }

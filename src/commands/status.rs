@@ -9,7 +9,6 @@ use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
 use crate::commands::{Ending, count, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
-use crate::report::row::backend_name;
 use crate::results::{self, State};
 use crate::store::Store;
 
@@ -43,14 +42,14 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         .collect::<Result<_, _>>()?;
     let name = &experiments[0].1.name;
     if arguments.output.json {
-        let backend = |count: &Count| json!({ "backend": backend_name(count.backend), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });
+        let backend = |count: &Count| json!({ "backend": count.backend.name(), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });
         print_json(&json!({ "experiment": name, "backends": counts.iter().map(backend).collect::<Vec<_>>() }))?;
         return Ok(Ending::Complete);
     }
     let mut text = format!("{name}: {}\n", count(experiments[0].1.cells.len() * experiments[0].1.seeds.len(), "run"));
     for count in counts.iter().filter(|count| count.complete + count.partial + count.failed > 0 || counts.len() == 1) {
         let Count { backend, complete, partial, failed, missing } = count;
-        let backend = backend_name(*backend);
+        let backend = backend.name();
         text.push_str(&format!(
             "  {backend:<10} {complete} complete, {partial} in part, {failed} failed, {missing} missing\n"
         ));

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
+use crate::commands::open::Reading;
 use crate::commands::progress::Display;
 use crate::commands::{Ending, count, gather, open, print, print_json};
 use crate::experiment::Experiment;
@@ -37,10 +38,10 @@ pub struct Arguments {
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let backend = open::backend(arguments.device.device)?;
-    let experiment = open::experiment(&arguments.experiment, backend, false)?;
+    let experiment = open::experiment(&arguments.experiment, backend, Reading::Compute)?;
     let (store, summary) = compute(arguments, &experiment)?;
     let rows = gather::rows(Some(&store), &experiment)?;
-    let files = write_tables(arguments, &experiment, &store, &rows, &summary)?;
+    let files = write_tables(arguments, &experiment, &store, &rows)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
         print_json(
@@ -94,15 +95,18 @@ fn write_tables(
     experiment: &Experiment,
     store: &Store,
     rows: &[Row],
-    summary: &Summary,
 ) -> Result<Vec<PathBuf>, CommandError> {
     let folder = open::results_folder(&arguments.experiment.places, experiment.smoke);
     let results = folder.join(format!("{}.parquet", experiment.name));
     let history_file = folder.join(format!("{}.history.parquet", experiment.name));
-    if summary.computed > 0 || !results.exists() || !history_file.exists() {
-        write_atomically(&history_file, &histories::to_parquet(&gather::histories(store, experiment)?)?)?;
+    std::fs::create_dir_all(&folder).map_err(|source| CommandError::Write { path: folder.clone(), source })?;
+    let bytes = parquet::to_parquet(rows, &experiment.axes)?;
+    // Equal tables name equal trainings, and a training has one history.
+    if std::fs::read(&results).is_ok_and(|old| old == bytes) && history_file.exists() {
+        return Ok(vec![results, history_file]);
     }
-    write_atomically(&results, &parquet::to_parquet(rows, &experiment.axes)?)?;
+    write_atomically(&history_file, &histories::to_parquet(&gather::histories(store, experiment)?)?)?;
+    write_atomically(&results, &bytes)?;
     Ok(vec![results, history_file])
 }
 

@@ -4,11 +4,11 @@ use clap::{Args, ValueEnum};
 
 use crate::commands::arguments::{DeviceChoice, ExperimentArguments};
 use crate::commands::error::CommandError;
+use crate::commands::open::Reading;
 use crate::commands::{Ending, gather, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::report::render::Format;
-use crate::report::row::backend_name;
 use crate::report::table::AblationTable;
 use crate::results;
 use crate::store::Store;
@@ -79,7 +79,7 @@ pub fn on_every_backend(
     let mut experiments = Vec::new();
     let mut problems = None;
     for backend in backends {
-        match open::experiment(arguments, backend, false) {
+        match open::experiment(arguments, backend, Reading::Look) {
             Ok(experiment) => experiments.push((backend, experiment)),
             Err(error @ CommandError::Experiment(_)) => problems = Some(error),
             Err(error) => return Err(error),
@@ -91,15 +91,18 @@ pub fn on_every_backend(
     }
 }
 
-/// One experiment whose every run is the first backend's that has a result for it.
+/// One experiment whose every run is that of the backend that got furthest with it; the first of equals.
 fn merged(store: Option<&Store>, experiments: &[(Backend, Experiment)]) -> Result<Experiment, CommandError> {
-    let mut merged = experiments.last().expect("at least one backend takes the file").1.clone();
-    for (cell, seed) in (0..merged.cells.len()).flat_map(|cell| (0..merged.seeds.len()).map(move |seed| (cell, seed))) {
-        for (_, experiment) in experiments {
-            let run = &experiment.cells[cell].runs[seed];
-            if results::inspect_in(store, run)?.is_started() {
-                merged.cells[cell].runs[seed] = run.clone();
-                break;
+    let mut merged = experiments.first().expect("at least one backend takes the file").1.clone();
+    for (index, cell) in merged.cells.iter_mut().enumerate() {
+        for (seed, run) in cell.runs.iter_mut().enumerate() {
+            let mut best = results::inspect_in(store, run)?.rank();
+            for (_, experiment) in &experiments[1..] {
+                let other = &experiment.cells[index].runs[seed];
+                let rank = results::inspect_in(store, other)?.rank();
+                if rank > best {
+                    (best, *run) = (rank, other.clone());
+                }
             }
         }
     }
@@ -111,6 +114,6 @@ pub fn mixes(backends: &[Backend]) -> String {
     if backends.len() < 2 {
         return String::new();
     }
-    let names: Vec<&str> = backends.iter().map(|&backend| backend_name(backend)).collect();
+    let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
     format!("note: results of {} are stored; `--device` shows one of them alone\n", names.join(" and "))
 }

@@ -10,28 +10,36 @@ use crate::views::Pipeline;
 /// Images a call of the executor.
 const CHUNK: usize = 512;
 
-/// Features of both parts in evaluation mode: no augmentation, running statistics.
+/// Features of both parts in evaluation mode: no augmentation, running statistics. `go_on` is asked before every chunk;
+/// none when it says no.
+///
+/// # Errors
+/// The executor's.
 pub fn extract(
     run: &Run,
     dataset: &Dataset,
     executor: &mut dyn Executor,
     pool: &Pool,
-) -> Result<[Features; 2], ExecutorError> {
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<[Features; 2]>, ExecutorError> {
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
-    let side = run.model.side as usize;
+    let width = executor.plan().feature_width();
     let mut of = |part: &LabelledImages| {
-        let width = executor.plan().feature_width();
         let mut values = Vec::with_capacity(part.labels.len() * width);
         let mut images = Vec::new();
         for start in (0..part.labels.len()).step_by(CHUNK) {
+            if !go_on() {
+                return Ok(None);
+            }
             let range = start..(start + CHUNK).min(part.labels.len());
-            images.resize(range.len() * side * side * 3, 0.0);
+            images.resize(range.len() * pipeline.view_len(), 0.0);
             pipeline.evaluation_batch(&part.images, range, pool, &mut images);
             values.extend(executor.features(&images)?);
         }
-        Ok(Features { values, width, labels: part.labels.clone() })
+        Ok(Some(Features { values, width, labels: part.labels.clone() }))
     };
-    Ok([of(&dataset.train)?, of(&dataset.test)?])
+    let (bank, queries) = (of(&dataset.train)?, of(&dataset.test)?);
+    Ok(bank.zip(queries).map(|(bank, queries)| [bank, queries]))
 }
 
 /// The first `n` features and labels as safetensors (`features` n×width f32, `labels` n u32), for maps of a report.

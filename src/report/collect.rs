@@ -82,7 +82,7 @@ fn stems_of_run(
     if let Some(record) = &training {
         fill_provenance(&mut base, &record.provenance);
         if let Stage::Pretrain(pretrain) = &record.stage {
-            fill_costs(&mut base, pretrain, record.provenance.seconds);
+            fill_costs(&mut base, pretrain);
         }
     }
     let mut stems = vec![Stem { row: base.clone(), outcome: outcome(training.as_ref()) }];
@@ -134,16 +134,11 @@ fn fill_provenance(row: &mut Row, provenance: &Provenance) {
     row.started_unix_s = Some(provenance.started_unix_s);
 }
 
-fn fill_costs(row: &mut Row, pretrain: &Pretrain, seconds: f64) {
+fn fill_costs(row: &mut Row, pretrain: &Pretrain) {
     row.n_parameters = Some(pretrain.n_parameters);
     row.steps = Some(pretrain.steps);
-    row.train_s = Some(seconds);
-    // Epochs weigh by their time: all images over all seconds.
-    let epochs =
-        pretrain.epochs.iter().map(|epoch| (epoch, epoch.views_s + epoch.gradient_s + epoch.update_s + epoch.other_s));
-    let (images, spent_s) =
-        epochs.fold((0.0, 0.0), |(images, spent_s), (epoch, s)| (images + epoch.images_per_s * s, spent_s + s));
-    row.images_per_s = (spent_s > 0.0).then(|| images / spent_s);
+    row.train_s = Some(pretrain.train_s());
+    row.images_per_s = pretrain.images_per_s();
 }
 
 /// The metrics of every evaluation, by name.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::experiment::Experiment;
-use crate::report::row::{Row, Status, backend_name, numerics_name};
+use crate::report::row::{Row, Status, numerics_name};
 use crate::report::table::{AblationTable, SeedResult, TableCell};
 
 /// Seeds beyond so many are counted, not listed.
@@ -75,7 +75,7 @@ pub fn warnings(experiment: &Experiment, rows: &[&Row]) -> Vec<String> {
         warnings.push("a smoke run, shrunk until it takes seconds: not a result".to_owned());
     }
     let swept = |path: &str| experiment.axes.iter().any(|axis| axis.path == path);
-    let backends = done.iter().map(|row| backend_name(row.backend).to_owned());
+    let backends = done.iter().map(|row| row.backend.name().to_owned());
     warnings.extend(mixed(backends).map(|names| format!("mixes {names} results")));
     if !swept("train.numerics") {
         let numerics = done.iter().map(|row| numerics_name(row.numerics).to_owned());

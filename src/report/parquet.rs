@@ -29,9 +29,10 @@ use polars::prelude::{Column, NamedFrom, Series};
 
 use crate::content::Key;
 use crate::experiment::AxisInfo;
+use crate::experiment::recipe::Backend;
 use crate::history::parquet::{self, Table, required};
 use crate::report::ReportError;
-use crate::report::row::{BACKENDS, NUMERICS, Row, Status, backend_name, numerics_name};
+use crate::report::row::{NUMERICS, Row, Status, numerics_name};
 
 const SCHEMA: &str = "ablate.results/1";
 const AXIS: &str = "axis.";
@@ -70,7 +71,7 @@ fn identity_columns(rows: &[&Row]) -> Vec<Column> {
         texts("status", rows.iter().map(|row| row.status.name())),
         column("value", rows.iter().map(|row| row.value).collect::<Vec<Option<f64>>>()),
         optional_texts("unit", rows.iter().map(|row| row.unit.as_deref())),
-        texts("backend", rows.iter().map(|row| backend_name(row.backend))),
+        texts("backend", rows.iter().map(|row| row.backend.name())),
         texts("numerics", rows.iter().map(|row| numerics_name(row.numerics))),
         keys("pretrain_key", rows.iter().map(|row| row.pretrain_key)),
         keys("evaluation_key", rows.iter().map(|row| row.evaluation_key)),
@@ -143,7 +144,7 @@ fn base_rows(table: &Table, labels: Vec<Vec<String>>) -> Result<Vec<Row>, Report
     let status = named(table, "status", "done, missing or failed", Status::ALL.map(|status| (status.name(), status)))?;
     let value = table.f64s("value")?;
     let unit = table.texts("unit")?;
-    let backend = named(table, "backend", "cpu, cuda or reference", BACKENDS.map(|kind| (backend_name(kind), kind)))?;
+    let backend = named(table, "backend", "cpu, cuda or reference", Backend::ALL.map(|kind| (kind.name(), kind)))?;
     let numerics = named(table, "numerics", "f32 or bf16", NUMERICS.map(|kind| (numerics_name(kind), kind)))?;
     let pretrain_key = keys_of(table, "pretrain_key")?;
     let evaluation_key = keys_of(table, "evaluation_key")?;

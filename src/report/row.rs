@@ -81,16 +81,6 @@ impl Status {
     }
 }
 
-pub const BACKENDS: [Backend; 3] = [Backend::Cpu, Backend::Cuda, Backend::Reference];
-
-pub fn backend_name(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Cpu => "cpu",
-        Backend::Cuda => "cuda",
-        Backend::Reference => "reference",
-    }
-}
-
 pub const NUMERICS: [Numerics; 2] = [Numerics::F32, Numerics::Bf16];
 
 pub fn numerics_name(numerics: Numerics) -> &'static str {

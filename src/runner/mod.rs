@@ -1,21 +1,22 @@
 //! Schedules runs: for each, key → lookup → reuse or compute → commit, one at a time, kept after every stage.
 
+mod evaluation;
 pub mod provenance;
 mod records;
 mod reporter;
 mod stage;
+mod training;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::content::Key;
 use crate::data::{self, DataError, Dataset};
 use crate::device::Pool;
-use crate::executor::ExecutorError;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
-use crate::record::{Failure, FailureKind};
+use crate::record::Failure;
 use crate::results::{self, State};
 use crate::runner::provenance::Origin;
 use crate::store::{Store, StoreError};
@@ -84,6 +85,24 @@ pub struct Summary {
     pub interrupted: bool,
 }
 
+impl Summary {
+    fn add(&mut self, place: Place, outcome: Outcome, audience: &mut dyn Audience) {
+        match outcome {
+            Outcome::Cached => self.cached += 1,
+            Outcome::Computed => self.computed += 1,
+            Outcome::Taken(owner) => {
+                audience.tell(place, &Event::Taken { owner: &owner });
+                self.taken += 1;
+            }
+            Outcome::TrainingFailed(failure) | Outcome::EvaluationFailed(failure) => {
+                audience.tell(place, &Event::Failed(&failure));
+                self.failed.push((place, failure));
+            }
+            Outcome::Interrupted => self.interrupted = true,
+        }
+    }
+}
+
 /// What stops a whole sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
@@ -109,7 +128,10 @@ impl RunnerError {
 pub enum Outcome {
     Cached,
     Computed,
-    Failed(Failure),
+    /// There is no encoder, so nothing else of the run was tried.
+    TrainingFailed(Failure),
+    /// The encoder is there; the first of the evaluations that failed.
+    EvaluationFailed(Failure),
     Taken(String),
     Interrupted,
 }
@@ -128,29 +150,19 @@ impl<'a> Runner<'a> {
     /// Every run of the experiment that the store does not hold.
     pub fn sweep(&mut self, experiment: &Experiment, audience: &mut dyn Audience) -> Result<Summary, RunnerError> {
         let mut summary = Summary::default();
-        // Cells that become equal, under `--smoke` for one, are computed once and failed once.
+        // Cells that share a training share its failure too.
         let mut failed_before: BTreeMap<Key, Failure> = BTreeMap::new();
         for (index, cell) in experiment.cells.iter().enumerate() {
             for run in &cell.runs {
-                let place = Place { cell: index, seed: run.seed };
-                let outcome = match failed_before.get(&run.pretrain_key()) {
-                    Some(failure) => Outcome::Failed(failure.clone()),
+                let (place, key) = (Place { cell: index, seed: run.seed }, run.pretrain_key());
+                let outcome = match failed_before.get(&key) {
+                    Some(failure) => Outcome::TrainingFailed(failure.clone()),
                     None => self.run(run, &mut |event| audience.tell(place, event))?,
                 };
-                match outcome {
-                    Outcome::Cached => summary.cached += 1,
-                    Outcome::Computed => summary.computed += 1,
-                    Outcome::Taken(owner) => {
-                        audience.tell(place, &Event::Taken { owner: &owner });
-                        summary.taken += 1;
-                    }
-                    Outcome::Failed(failure) => {
-                        audience.tell(place, &Event::Failed(&failure));
-                        failed_before.insert(run.pretrain_key(), failure.clone());
-                        summary.failed.push((place, failure));
-                    }
-                    Outcome::Interrupted => summary.interrupted = true,
+                if let Outcome::TrainingFailed(failure) = &outcome {
+                    failed_before.insert(key, failure.clone());
                 }
+                summary.add(place, outcome, audience);
                 if summary.interrupted || (self.policy.fail_fast && !summary.failed.is_empty()) {
                     return Ok(summary);
                 }
@@ -166,8 +178,12 @@ impl<'a> Runner<'a> {
             tell(&Event::Cached);
             return Ok(Outcome::Cached);
         }
-        if let Some(failure) = self.known_failure(&known) {
-            return Ok(Outcome::Failed(failure));
+        if let Some(failure) = self.repeats(&known.pretrain) {
+            return Ok(Outcome::TrainingFailed(failure.clone()));
+        }
+        if matches!(known.pretrain, State::Hit(_)) && known.evaluations.iter().all(|state| self.is_settled(state)) {
+            let failure = known.evaluations.iter().find_map(|state| self.repeats(state));
+            return Ok(failure.map_or(Outcome::Cached, |failure| Outcome::EvaluationFailed(failure.clone())));
         }
         if self.interrupt.load(Ordering::Relaxed) {
             return Ok(Outcome::Interrupted);
@@ -180,20 +196,14 @@ impl<'a> Runner<'a> {
         Ok(outcome)
     }
 
-    /// A failure on record that would only repeat itself.
-    fn known_failure(&self, known: &results::RunState) -> Option<Failure> {
-        if self.policy.retry_failed {
-            return None;
-        }
-        let of_training = match &known.pretrain {
-            State::Failed(failure, _) => Some(failure),
-            State::Hit(_) | State::Miss { .. } => None,
-        };
-        let of_evaluations = known.evaluations.iter().filter_map(|state| match state {
-            State::Failed(failure, _) => Some(failure),
-            State::Hit(_) | State::Miss { .. } => None,
-        });
-        of_training.into_iter().chain(of_evaluations).find(|failure| failure.kind.is_deterministic()).cloned()
+    /// A failure on record that would only repeat itself, where that is not asked for.
+    fn repeats<'b, T>(&self, state: &'b State<T>) -> Option<&'b Failure> {
+        state.failure().filter(|failure| failure.kind.is_deterministic() && !self.policy.retry_failed)
+    }
+
+    /// Nothing to compute: a result, or a failure that would repeat itself.
+    fn is_settled<T>(&self, state: &State<T>) -> bool {
+        matches!(state, State::Hit(_)) || self.repeats(state).is_some()
     }
 
     /// The run's data set, loaded at most once in a row; what is loaded must be what was keyed.
@@ -212,18 +222,4 @@ impl<'a> Runner<'a> {
         self.loaded = Some((name, Rc::clone(&dataset)));
         Ok(dataset)
     }
-}
-
-/// The failure record's words for an executor that cannot.
-pub fn executor_failure(error: &ExecutorError) -> Failure {
-    let kind = match error {
-        ExecutorError::OutOfMemory { .. } => FailureKind::OutOfMemory,
-        ExecutorError::MissingInstructions { .. } | ExecutorError::Device(_) => FailureKind::Other,
-    };
-    Failure { kind, message: error.to_string(), step: None }
-}
-
-/// The distinct trainings of an experiment: equal cells share one.
-pub fn distinct_trainings(experiment: &Experiment) -> BTreeSet<Key> {
-    experiment.cells.iter().flat_map(|cell| &cell.runs).map(Run::pretrain_key).collect()
 }

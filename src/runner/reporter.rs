@@ -4,17 +4,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::runner::Event;
-use crate::store::Claim;
+use crate::store::{Claim, StoreError};
 use crate::train::{Progress, Watcher};
 
 /// Well within the ten minutes after which another host may think this one gone.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// The sign of life of a claim.
+pub struct Pulse<'a> {
+    claim: &'a Claim,
+    last: Instant,
+}
+
+impl<'a> Pulse<'a> {
+    pub fn new(claim: &'a Claim) -> Pulse<'a> {
+        Pulse { claim, last: Instant::now() }
+    }
+
+    /// Beats when it is time to. A lost claim costs duplicate work, never a result: the first to publish wins.
+    pub fn beat(&mut self) -> Result<(), StoreError> {
+        if self.last.elapsed() < HEARTBEAT {
+            return Ok(());
+        }
+        self.last = Instant::now();
+        self.claim.heartbeat()
+    }
+}
+
 pub struct Reporter<'a, 'b> {
     claim: &'a Claim,
+    pulse: Pulse<'a>,
     interrupt: &'a AtomicBool,
     tell: &'a mut (dyn FnMut(&Event) + 'b),
-    last_beat: Instant,
 }
 
 impl<'a, 'b> Reporter<'a, 'b> {
@@ -23,19 +44,15 @@ impl<'a, 'b> Reporter<'a, 'b> {
         interrupt: &'a AtomicBool,
         tell: &'a mut (dyn FnMut(&Event) + 'b),
     ) -> Reporter<'a, 'b> {
-        Reporter { claim, interrupt, tell, last_beat: Instant::now() }
+        Reporter { claim, pulse: Pulse::new(claim), interrupt, tell }
     }
 }
 
 impl Watcher for Reporter<'_, '_> {
     fn step(&mut self, progress: &Progress) {
         (self.tell)(&Event::Training(*progress));
-        if self.last_beat.elapsed() >= HEARTBEAT {
-            self.last_beat = Instant::now();
-            // A lost claim costs duplicate work, never a result: training goes on, and the first to publish wins.
-            if let Err(error) = self.claim.heartbeat() {
-                (self.tell)(&Event::Note(&error.to_string()));
-            }
+        if let Err(error) = self.pulse.beat() {
+            (self.tell)(&Event::Note(&error.to_string()));
         }
     }
 

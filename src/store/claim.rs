@@ -171,6 +171,18 @@ impl Claim {
         self.disk.publish(&self.disk.progress_path(&self.key), &[header.as_bytes(), bytes])
     }
 
+    /// Forgets the in-flight checkpoint: it leads where no run should go on from.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn drop_progress(&self) -> Result<(), StoreError> {
+        let path = self.disk.progress_path(&self.key);
+        match self.disk.fs().remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The last in-flight checkpoint, of this claim or of an earlier one.
     ///
     /// # Errors

@@ -23,6 +23,19 @@ struct Epoch {
 }
 
 impl Epoch {
+    fn of(cost: &EpochCost) -> Epoch {
+        let total_s = cost.seconds();
+        Epoch {
+            epoch: cost.epoch,
+            steps: cost.steps,
+            images: (cost.images_per_s * total_s).round() as u64,
+            views_s: cost.views_s,
+            gradient_s: cost.gradient_s,
+            update_s: cost.update_s,
+            total_s,
+        }
+    }
+
     fn images_per_s(&self) -> f64 {
         if self.total_s > 0.0 { self.images as f64 / self.total_s } else { 0.0 }
     }
@@ -41,9 +54,17 @@ impl Epoch {
 }
 
 impl CostMeter {
-    /// Goes on behind the epochs a checkpoint already knew. An epoch cut by an interruption counts the steps seen here.
-    pub fn resume(finished: Vec<EpochCost>) -> CostMeter {
-        CostMeter { finished, current: None }
+    /// Goes on behind the epochs a checkpoint knew, inside the last of them where it was cut.
+    pub fn resume(mut epochs: Vec<EpochCost>) -> CostMeter {
+        let current = epochs.pop().map(|cost| Epoch::of(&cost));
+        CostMeter { finished: epochs, current }
+    }
+
+    /// Time of the current epoch that is none of a step's parts.
+    pub fn add(&mut self, other: Duration) {
+        if let Some(current) = &mut self.current {
+            current.total_s += other.as_secs_f64();
+        }
     }
 
     /// One step: views and gradient, the update, and everything.
@@ -90,5 +111,10 @@ mod tests {
         assert_eq!(epochs.iter().map(|cost| (cost.epoch, cost.steps)).collect::<Vec<_>>(), [(0, 2), (1, 1)]);
         assert!((epochs[0].images_per_s - 40.0).abs() < 1e-9);
         assert!((epochs[0].other_s - 0.33).abs() < 1e-9, "{epochs:?}");
+        let mut resumed = CostMeter::resume(epochs);
+        resumed.step(1, 8, [ms(10), ms(20)], 0.005, ms(50));
+        let epochs = resumed.finish();
+        assert_eq!(epochs.iter().map(|cost| (cost.epoch, cost.steps)).collect::<Vec<_>>(), [(0, 2), (1, 2)]);
+        assert!((epochs[1].images_per_s - 160.0).abs() < 1e-6, "{epochs:?}");
     }
 }

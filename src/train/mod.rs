@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use crate::data::Images;
 use crate::device::Pool;
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{Executor, ExecutorError, State};
 use crate::experiment::recipe::Initialization;
 use crate::experiment::run::Run;
-use crate::history::{History, HistoryError};
+use crate::history::History;
 use crate::model::initialize::initialize;
 use crate::ops::schedule;
 use crate::random::{Address, Purpose, Stream};
@@ -59,10 +59,8 @@ pub enum TrainError {
     Interrupted { step: u64 },
     #[error(transparent)]
     Executor(#[from] ExecutorError),
-    #[error("failed to go on from the last checkpoint: {0}")]
+    #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
-    #[error("failed to write the history: {0}")]
-    History(#[from] HistoryError),
     #[error("failed to keep a checkpoint: {0}")]
     Keep(String),
 }
@@ -110,7 +108,7 @@ fn initial(executor: &dyn Executor, initialization: Initialization, seed: u64) -
     let (parameters, buffers) = initialize(executor.plan(), initialization, seed);
     let blank = executor.save();
     let optimizer = blank.optimizer.into_iter().map(|(name, slot)| (name, vec![0.0; slot.len()])).collect();
-    Checkpoint::of(crate::executor::State { parameters, buffers, optimizer, step: 0 })
+    Checkpoint::of(State { parameters, buffers, optimizer, step: 0 })
 }
 
 fn learning_rate(run: &Run, step: u64) -> f64 {
@@ -131,7 +129,7 @@ pub fn pretrain(
         Some(bytes) => Checkpoint::from_bytes(bytes, executor.plan())?,
         None => initial(executor, run.model.initialization, run.seed),
     };
-    let mut history = start.history()?;
+    let mut history = start.history().map_err(CheckpointError::History)?;
     let mut cost = CostMeter::resume(start.epochs.clone());
     executor.load(&start.state);
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
@@ -155,26 +153,42 @@ pub fn pretrain(
         }
         history.steps.push(crate::history::StepMetrics { step, epoch, loss, learning_rate, detail });
         let done = step + 1;
+        cost.step(epoch, run.train.batch, [viewed - began, differentiated - viewed], update_s, began.elapsed());
         let stop = watcher.should_stop() && done < run.train.length_steps;
         let wanted = done % run.bookkeeping.checkpoint_every_steps == 0 && done < run.train.length_steps;
         if wanted || stop {
-            let checkpoint = Checkpoint::of(executor.save()).with_epochs(cost.so_far());
-            watcher.keep(&checkpoint.to_bytes_with(&history, executor.plan())?).map_err(TrainError::Keep)?;
+            keep(executor, &history, &mut cost, watcher)?;
         }
-        cost.step(epoch, run.train.batch, [viewed - began, differentiated - viewed], update_s, began.elapsed());
-        watcher.step(&Progress {
-            step: done,
-            length_steps: run.train.length_steps,
-            loss,
-            images_per_s: cost.images_per_s(),
-        });
+        let images_per_s = cost.images_per_s();
+        watcher.step(&Progress { step: done, length_steps: run.train.length_steps, loss, images_per_s });
         if stop {
             return Err(TrainError::Interrupted { step });
         }
     }
+    let checkpoint = Checkpoint::of(finite_state(executor)?);
+    Ok(Trained { checkpoint, history, epochs: cost.finish() })
+}
+
+/// Has the watcher keep what the run can go on from; the time it takes is the epoch's.
+fn keep(
+    executor: &dyn Executor,
+    history: &History,
+    cost: &mut CostMeter,
+    watcher: &mut dyn Watcher,
+) -> Result<(), TrainError> {
+    let began = Instant::now();
+    let checkpoint = Checkpoint::of(finite_state(executor)?).with_epochs(cost.so_far());
+    watcher.keep(&checkpoint.to_bytes_with(history, executor.plan())?).map_err(TrainError::Keep)?;
+    cost.add(began.elapsed());
+    Ok(())
+}
+
+/// The state, if no number of it is spoiled: a run never goes on from one that is.
+fn finite_state(executor: &dyn Executor) -> Result<State, TrainError> {
     let state = executor.save();
-    if state.parameters.iter().chain(&state.buffers).any(|value| !value.is_finite()) {
-        return Err(TrainError::NotFinite { what: "a parameter", step: run.train.length_steps.saturating_sub(1) });
+    let slots = state.optimizer.iter().flat_map(|(_, slot)| slot);
+    if state.parameters.iter().chain(&state.buffers).chain(slots).any(|value| !value.is_finite()) {
+        return Err(TrainError::NotFinite { what: "a parameter or its momentum", step: state.step.saturating_sub(1) });
     }
-    Ok(Trained { checkpoint: Checkpoint::of(state), history, epochs: cost.finish() })
+    Ok(state)
 }

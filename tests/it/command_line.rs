@@ -24,7 +24,7 @@ fn looking_creates_nothing() {
 fn every_look_at_a_swept_experiment() {
     let place = swept();
     let plan = place.ablate(&["plan", "miniature.ron", "--exit-code"]).success();
-    assert!(plan.out.contains("4 runs: 4 stored, 0 to train"), "{}", plan.out);
+    assert!(plan.out.contains("4 runs: 4 complete; to do: 0 trainings, 0 evaluations"), "{}", plan.out);
     let status = place.ablate(&["status", "miniature.ron"]).success();
     assert!(status.out.contains("4 complete"), "{}", status.out);
     for (format, sign) in [("text", "±"), ("markdown", "| --"), ("latex", "\\toprule"), ("csv", "mean")] {
@@ -113,5 +113,6 @@ fn neither_folder_nor_locale_nor_time_zone_moves_a_key() {
     let here = plan(".", &[]);
     assert_eq!(here, plan("elsewhere/deep", &[]));
     assert_eq!(here, plan(".", &[("LANG", "de_DE.UTF-8"), ("LC_ALL", "tr_TR.UTF-8"), ("TZ", "Asia/Kolkata")]));
-    assert_eq!(here, plan(".", &[("RAYON_NUM_THREADS", "1")]));
+    let one_thread = place.ablate(&["plan", "miniature.ron", "--json", "--threads", "1"]).success().json();
+    assert_eq!(here, one_thread["runs"]);
 }

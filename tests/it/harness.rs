@@ -76,7 +76,10 @@ pub const MINIATURE: &str = r#"Experiment(
     question: "Does the temperature matter after a few steps?",
     dataset: Builtin(n_classes: 4, train_per_class: 12, test_per_class: 6, seed: 1),
     model: (backbone: ResNet18(stem: ImageNet), side: 32, head: Mlp(layers: 2, hidden: 512, output: 64)),
-    train: (length: Steps(3), batch: 8, temperature: 0.5, learning_rate: 0.03, checkpoint_every: Steps(1), metrics_every: Steps(2)),
+    train: (
+        length: Steps(3), batch: 8, temperature: 0.5, optimizer: Adam, learning_rate: 0.001,
+        checkpoint_every: Steps(1), metrics_every: Steps(2),
+    ),
     evaluate: [Knn(k: 5), LinearProbe(epochs: 2, batch: 16)],
     seeds: [0, 1],
     sweep: [Axis("train.temperature", [0.1, 0.5])],

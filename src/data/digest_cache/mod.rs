@@ -55,11 +55,15 @@ impl DigestCache {
             return None;
         }
         let entry = self.entries().into_iter().find(|entry| entry.is_at(fingerprint))?;
-        (entry.state == fingerprint.state && entry.is_sound()).then_some(Summary {
-            train_per_class: entry.train_per_class,
-            test_per_class: entry.test_per_class,
-            digest: entry.digest,
-        })
+        (entry.state == fingerprint.state && entry.is_sound()).then(|| entry.into_summary())
+    }
+
+    /// What was last known of a place, whatever its files are now.
+    pub(super) fn last_of(&self, dataset: &str, place: &str) -> Option<Summary> {
+        let mut entries = self.entries().into_iter();
+        entries
+            .find(|entry| entry.dataset == dataset && entry.place == place && entry.is_sound())
+            .map(Entry::into_summary)
     }
 
     /// Does nothing for files that changed just now.
@@ -102,6 +106,10 @@ impl DigestCache {
 }
 
 impl Entry {
+    fn into_summary(self) -> Summary {
+        Summary { train_per_class: self.train_per_class, test_per_class: self.test_per_class, digest: self.digest }
+    }
+
     fn is_at(&self, fingerprint: &Fingerprint) -> bool {
         self.dataset == fingerprint.dataset && self.place == fingerprint.place
     }
