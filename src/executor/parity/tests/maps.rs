@@ -2,7 +2,7 @@
 
 use dfdx::nn::ModuleMut;
 use dfdx::shapes::{Const, HasShape};
-use dfdx::tensor::{Cpu, Tensor, TensorFromVec, Trace};
+use dfdx::tensor::{Cpu, NoneTape, Tensor, TensorFromVec, Trace};
 use dfdx::tensor_ops::{Backward, SumTo, TryMul};
 
 use super::draws;
@@ -129,14 +129,14 @@ where
 }
 
 /// Maps of C channels and a given side.
-pub fn as_maps<const C: usize>(side: usize) -> impl Fn(Vec<f32>) -> Tensor<(usize, Const<C>, usize, usize), f32, Cpu> {
+pub fn as_maps<const C: usize>(side: usize) -> impl Fn(Vec<f32>) -> Maps<C, NoneTape> {
     move |values| {
         let images = values.len() / (C * side * side);
         Cpu::default().tensor_from_vec(values, (images, Const, side, side))
     }
 }
 
-pub fn as_vectors<const C: usize>(values: Vec<f32>) -> Tensor<(usize, Const<C>), f32, Cpu> {
+pub fn as_vectors<const C: usize>(values: Vec<f32>) -> Vectors<C, NoneTape> {
     let images = values.len() / C;
     Cpu::default().tensor_from_vec(values, (images, Const))
 }

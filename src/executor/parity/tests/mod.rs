@@ -8,14 +8,16 @@ mod threads;
 mod training;
 mod whole;
 
+use std::sync::LazyLock;
+
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
 use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
 use crate::model::initialize::initialize;
 use crate::model::plan::{ParameterKind, Plan};
-use crate::model::registry;
-use crate::model::typed::TypedModel;
+use crate::model::typed::{self, TypedModel};
+use crate::model::{registry, twin};
 use crate::ops::optimizer;
 use crate::random::{Address, Purpose, Stream};
 
@@ -24,6 +26,9 @@ const SIDE: u32 = 32;
 
 /// Lightly's `SimCLRProjectionHead` for ResNet-18 on small images.
 const LIGHTLY: Head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+
+const SGD: Optimizer =
+    Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::Weights };
 
 const SCOPES: [BatchNormScope; 2] = [BatchNormScope::View, BatchNormScope::Joint];
 
@@ -61,17 +66,18 @@ fn assert_equal_losses(what: &str, [cpu, reference]: [f32; 2], bound: f64) {
     assert!(apart <= bound * reference, "{what}: loss {cpu} on cpu, {reference} on reference, {apart:.2e} apart");
 }
 
-fn resnet18(stem: Stem, head: Head) -> Model {
-    Model { backbone: Backbone::ResNet18 { stem }, side: SIDE, head, initialization: Initialization::Torchvision }
+fn resnet18(stem: Stem, head: Head) -> Box<dyn TypedModel> {
+    let initialization = Initialization::Torchvision;
+    let model = Model { backbone: Backbone::ResNet18 { stem }, side: SIDE, head, initialization };
+    registry::typed(&model).expect("a compiled model")
 }
 
 fn setting(batch: usize, batch_norm_scope: BatchNormScope) -> Setting {
-    let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::Weights };
-    Setting { batch, temperature: 0.5, batch_norm_scope, optimizer, threads: 2 }
+    Setting { batch, temperature: 0.5, batch_norm_scope, optimizer: SGD, threads: 2 }
 }
 
 /// As training starts, but batch-norm scales are 1 ± ¼ and shifts ± ¼: at 1 and 0 they would hide in every product.
-fn state(plan: &Plan, optimizer: &Optimizer) -> State {
+fn start(plan: &Plan) -> State {
     let (mut parameters, buffers) = initialize(plan, Initialization::Torchvision, 0);
     for (index, parameter) in plan.parameters.iter().enumerate() {
         match parameter.kind {
@@ -82,18 +88,20 @@ fn state(plan: &Plan, optimizer: &Optimizer) -> State {
             }
         }
     }
-    State { parameters, buffers, optimizer: optimizer::slots(optimizer, plan.n_parameters()), step: 0 }
+    State { parameters, buffers, optimizer: optimizer::slots(&SGD, plan.n_parameters()), step: 0 }
 }
+
+/// Of ResNet-18 with the ImageNet stem and Lightly's head, drawn once.
+static LIGHTLY_START: LazyLock<State> = LazyLock::new(|| start(resnet18(Stem::ImageNet, LIGHTLY).plan()));
 
 /// Both views of a batch: 2·batch × side × side × 3 in [−2, 2).
 fn views(plan: &Plan, batch: usize, salt: u32) -> Vec<f32> {
     draws(salt, 2 * batch * plan.shape(plan.input).len()).iter().map(|x| 2.0 * x).collect()
 }
 
-fn cpu_executor(plan: Plan, setting: &Setting) -> CpuExecutor {
-    let start = state(&plan, &setting.optimizer);
-    let mut executor = CpuExecutor::new(plan, setting).expect("a machine that can");
-    executor.load(&start);
+fn cpu_executor(plan: &Plan, setting: &Setting, start: &State) -> CpuExecutor {
+    let mut executor = CpuExecutor::new(plan.clone(), setting).expect("a machine that can");
+    executor.load(start);
     executor
 }
 
@@ -105,15 +113,18 @@ struct Pair {
 }
 
 impl Pair {
-    fn of_recipe(model: &Model, setting: &Setting) -> Pair {
-        Pair::of_typed(registry::typed(model).expect("a compiled model"), setting)
+    fn new(model: Box<dyn TypedModel>, setting: &Setting, start: &State) -> Pair {
+        let cpu = cpu_executor(model.plan(), setting, start);
+        let mut reference = ReferenceExecutor::of_model(model, setting);
+        reference.load(start);
+        Pair { cpu, reference, batch: setting.batch }
     }
 
-    fn of_typed(model: Box<dyn TypedModel>, setting: &Setting) -> Pair {
-        let plan = model.plan().clone();
-        let mut reference = ReferenceExecutor::of_model(model, setting);
-        reference.load(&state(&plan, &setting.optimizer));
-        Pair { cpu: cpu_executor(plan, setting), reference, batch: setting.batch }
+    fn of_small_twin(batch: usize, scope: BatchNormScope) -> Pair {
+        let (backbone, head) = twin::small();
+        let model = typed::build(&backbone, Some(&head));
+        let start = start(model.plan());
+        Pair::new(model, &setting(batch, scope), &start)
     }
 
     fn plan(&self) -> &Plan {

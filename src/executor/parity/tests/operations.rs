@@ -107,8 +107,8 @@ fn cpu_batch_norm(
         Activation::Silu => Derivative::Silu { residual: None },
     };
     let mut norm = Normalization::new(*batch, scope);
-    let mut buffers = vec![running_mean.clone(), running_var.clone()];
-    let [mean, var] = &mut buffers[..] else { unreachable!("two of them") };
+    let mut running = [running_mean.clone(), running_var.clone()];
+    let [mean, var] = &mut running;
     batch_norm::cpu::sum(&mut norm, x);
     norm.finish_statistics(mean, var);
     let (mut y, mut dx, mut dz) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()], dy.to_vec());
@@ -118,7 +118,7 @@ fn cpu_batch_norm(
     norm.finish_gradients(&mut d_scale, &mut d_shift);
     batch_norm::cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Write(&mut dx));
     let (output, of_input) = (from_ops(batch, &y), from_ops(batch, &dx));
-    Passes { output, of_input, of_parameters: vec![d_scale, d_shift], buffers }
+    Passes { output, of_input, of_parameters: vec![d_scale, d_shift], buffers: running.into() }
 }
 
 /// Channels lie off 0, each elsewhere; a tenth of them by several of their deviations.

@@ -1,34 +1,30 @@
 //! Updates: both executors walk the same way, and what one saved the other goes on from.
 
-use super::{LIGHTLY, Pair, SCOPES, assert_equal_losses, assert_near, distance, resnet18, setting};
+use super::{LIGHTLY, LIGHTLY_START, Pair, SCOPES, assert_equal_losses, assert_near, resnet18, setting};
 use crate::executor::Executor;
 use crate::experiment::recipe::Stem;
 
-const LEARNING_RATE: f64 = 0.05;
+/// Three steps of it lower the first batch's loss by 0.6 to 0.8; at ten times as much, kinks show in the second loss.
+const LEARNING_RATE: f64 = 0.001;
 
+/// Kinks multiply what rounding did, so later losses are further apart; `smooth` compares the ways of parameters.
 #[test]
 fn three_steps_with_momentum_agree() {
     for scope in SCOPES {
-        let mut pair = Pair::of_recipe(&resnet18(Stem::ImageNet, LIGHTLY), &setting(16, scope));
-        let start = pair.cpu.save().parameters;
+        let mut pair = Pair::new(resnet18(Stem::ImageNet, LIGHTLY), &setting(16, scope), &LIGHTLY_START);
         for (step, bound) in [1e-5, 1e-4, 1e-3].into_iter().enumerate() {
             let losses = pair.forward_backward(10 + step as u32);
             assert_equal_losses(&format!("{scope:?}, step {step}"), losses, bound);
             pair.update(LEARNING_RATE);
         }
-        let moves = [pair.cpu.save(), pair.reference.save()].map(|state| {
-            assert_eq!(state.step, 3);
-            state.parameters.iter().zip(&start).map(|(now, before)| now - before).collect::<Vec<_>>()
-        });
-        let apart = distance(&moves[0], &moves[1]);
-        assert!(apart < 1e-2, "{scope:?}: the ways of three steps are {apart:.2e} apart");
+        assert_eq!([pair.cpu.save().step, pair.reference.save().step], [3, 3]);
     }
 }
 
-/// The same gradients are in both, so that only layouts, the optimizer's arithmetic and the state can differ.
+/// Every bit of parameters, statistics and momentum arrives, and the next step is the same from there.
 #[test]
 fn a_state_goes_from_one_executor_to_the_other() {
-    let mut pair = Pair::of_recipe(&resnet18(Stem::ImageNet, LIGHTLY), &setting(8, SCOPES[0]));
+    let mut pair = Pair::new(resnet18(Stem::ImageNet, LIGHTLY), &setting(8, SCOPES[0]), &LIGHTLY_START);
     pair.forward_backward(20);
     pair.update(LEARNING_RATE);
     let from_cpu = pair.cpu.save();
