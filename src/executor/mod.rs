@@ -4,6 +4,8 @@
 //! once when it is built. Views come in NHWC, the N first views before the N second ones.
 
 pub mod cpu;
+#[cfg(test)]
+mod parity;
 pub mod reference;
 
 use crate::executor::cpu::CpuExecutor;
