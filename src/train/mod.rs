@@ -9,7 +9,6 @@ use std::time::Instant;
 use crate::data::Images;
 use crate::device::Pool;
 use crate::executor::{Executor, ExecutorError, State};
-use crate::experiment::recipe::Initialization;
 use crate::experiment::run::Run;
 use crate::history::History;
 use crate::model::initialize::initialize;
@@ -104,8 +103,9 @@ impl Order {
 }
 
 /// The state before the first step.
-fn initial(executor: &dyn Executor, initialization: Initialization, seed: u64) -> Checkpoint {
-    let (parameters, buffers) = initialize(executor.plan(), initialization, seed);
+fn initial(executor: &dyn Executor, run: &Run, pool: &Pool) -> Checkpoint {
+    let plan = executor.plan();
+    let (parameters, buffers) = pool.install(|| initialize(plan, run.model.initialization, run.seed));
     let blank = executor.save();
     let optimizer = blank.optimizer.into_iter().map(|(name, slot)| (name, vec![0.0; slot.len()])).collect();
     Checkpoint::of(State { parameters, buffers, optimizer, step: 0 })
@@ -127,7 +127,7 @@ pub fn pretrain(
 ) -> Result<Trained, TrainError> {
     let start = match resume {
         Some(bytes) => Checkpoint::from_bytes(bytes, executor.plan())?,
-        None => initial(executor, run.model.initialization, run.seed),
+        None => initial(executor, run, pool),
     };
     let mut history = start.history().map_err(CheckpointError::History)?;
     let mut cost = CostMeter::resume(start.epochs.clone());

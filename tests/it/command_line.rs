@@ -73,7 +73,7 @@ fn wrong_input_is_told_with_its_place_before_anything_runs() {
     let wrong = MINIATURE.replace("temperature: 0.5,", "temprature: 0.5,").replace("batch: 8,", "batch: 1000,");
     place.write("wrong.ron", &wrong);
     let said = place.ablate(&["sweep", "wrong.ron"]).code(2);
-    for expected in ["wrong.ron:5:", "temprature", "did you mean", "temperature", "1000"] {
+    for expected in ["wrong.ron:6:", "temprature", "did you mean", "temperature", "1000"] {
         assert!(said.err.contains(expected), "`{expected}` is not in\n{}", said.err);
     }
     assert!(said.out.is_empty());

@@ -78,7 +78,7 @@ pub const MINIATURE: &str = r#"Experiment(
     model: (backbone: ResNet18(stem: ImageNet), side: 32, head: Mlp(layers: 2, hidden: 512, output: 64)),
     train: (
         length: Steps(3), batch: 8, temperature: 0.5, optimizer: Adam, learning_rate: 0.001,
-        checkpoint_every: Steps(1), metrics_every: Steps(2),
+        checkpoint_every: Steps(2), metrics_every: Steps(2),
     ),
     evaluate: [Knn(k: 5), LinearProbe(epochs: 2, batch: 16)],
     seeds: [0, 1],

@@ -44,23 +44,24 @@ impl Convolution {
 
 /// From torchvision's O × I × K × K to kh × kw × I × O.
 pub fn from_torch(kernel: usize, inputs: usize, outputs: usize, torch: &[f32], weight: &mut [f32]) {
-    let taps = kernel * kernel;
-    for (o, filter) in torch.chunks_exact((taps * inputs).max(1)).enumerate() {
-        for (i, plane) in filter.chunks_exact(taps).enumerate() {
-            for (tap, value) in plane.iter().enumerate() {
-                weight[(tap * inputs + i) * outputs + o] = *value;
-            }
-        }
-    }
+    reorder(kernel, inputs, outputs, |own, foreign| weight[own] = torch[foreign]);
 }
 
 /// From kh × kw × I × O to torchvision's O × I × K × K.
 pub fn to_torch(kernel: usize, inputs: usize, outputs: usize, weight: &[f32], torch: &mut [f32]) {
+    reorder(kernel, inputs, outputs, |own, foreign| torch[foreign] = weight[own]);
+}
+
+/// Visits every number's two places, in tiles that keep both sides' cache lines in use.
+fn reorder(kernel: usize, inputs: usize, outputs: usize, mut visit: impl FnMut(usize, usize)) {
+    const TILE: usize = 16;
     let taps = kernel * kernel;
-    for (o, filter) in torch.chunks_exact_mut((taps * inputs).max(1)).enumerate() {
-        for (i, plane) in filter.chunks_exact_mut(taps).enumerate() {
-            for (tap, value) in plane.iter_mut().enumerate() {
-                *value = weight[(tap * inputs + i) * outputs + o];
+    for first in (0..outputs).step_by(TILE) {
+        for i in 0..inputs {
+            for tap in 0..taps {
+                for o in first..outputs.min(first + TILE) {
+                    visit((tap * inputs + i) * outputs + o, (o * inputs + i) * taps + tap);
+                }
             }
         }
     }
