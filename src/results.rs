@@ -80,9 +80,18 @@ pub fn inspect_in(store: Option<&Store>, run: &Run) -> Result<RunState, StoreErr
     }
 }
 
-/// Every record of an experiment's stages that counts, by key: a result, or the failure where there is none.
-pub fn records(store: Option<&Store>, experiment: &Experiment) -> Result<BTreeMap<Key, Record>, StoreError> {
-    let mut records = BTreeMap::new();
+/// The records of an experiment's stages.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// What counts, by key: a result, or the failure where there is none.
+    pub by_key: BTreeMap<Key, Record>,
+    /// Why a record that is there does not count, a line each.
+    pub damage: Vec<String>,
+}
+
+/// Every record of an experiment's stages.
+pub fn records(store: Option<&Store>, experiment: &Experiment) -> Result<Records, StoreError> {
+    let mut records = Records::default();
     for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
         let (state, keys) = (inspect_in(store, run)?, run.keys());
         keep(&mut records, keys.pretrain, state.pretrain, Stage::Pretrain);
@@ -93,13 +102,13 @@ pub fn records(store: Option<&Store>, experiment: &Experiment) -> Result<BTreeMa
     Ok(records)
 }
 
-fn keep<T>(records: &mut BTreeMap<Key, Record>, key: Key, state: State<T>, stage: impl Fn(T) -> Stage) {
+fn keep<T>(records: &mut Records, key: Key, state: State<T>, stage: impl Fn(T) -> Stage) {
     let (stage, provenance) = match state {
         State::Hit(found) => (stage(found.stage), found.provenance),
         State::Failed(failure, provenance) => (Stage::Failure(failure), *provenance),
-        State::Miss { .. } => return,
+        State::Miss { reason } => return records.damage.extend(reason),
     };
-    records.insert(key, Record { format: record::FORMAT, key, stage, provenance });
+    records.by_key.insert(key, Record { format: record::FORMAT, key, stage, provenance });
 }
 
 /// What the store holds for `run`; claims and writes nothing.

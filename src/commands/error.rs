@@ -42,6 +42,7 @@ impl CommandError {
             | CommandError::Experiment(_)
             | CommandError::Usage(_)
             | CommandError::Data(_)
+            | CommandError::Report(ReportError::UnknownMetric { .. })
             | CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
             CommandError::Store(error) | CommandError::Runner(RunnerError::Store(error)) => store_exit_code(error),
@@ -72,7 +73,7 @@ impl CommandError {
     /// The text for stderr: an experiment's problems with their places, else one `error:` line.
     pub fn render(&self, color: bool) -> String {
         match self {
-            CommandError::Experiment(problems) => problems.render(color),
+            CommandError::Experiment(problems) => format!("{}\n", problems.render(color).trim_end()),
             CommandError::ReadExperiment { .. }
             | CommandError::Usage(_)
             | CommandError::Data(_)

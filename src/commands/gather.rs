@@ -13,7 +13,17 @@ use crate::store::Store;
 /// One row a cell, seed and metric.
 pub fn rows(store: Option<&Store>, experiment: &Experiment) -> Result<Vec<Row>, CommandError> {
     let records = results::records(store, experiment)?;
-    Ok(collect::collect(experiment, |key| records.get(key).cloned()))
+    tell_damage(&records.damage);
+    Ok(collect::collect(experiment, |key| records.by_key.get(key).cloned()))
+}
+
+/// Says on stderr what is there but cannot be used; a sweep computes it again.
+pub fn tell_damage(damage: &[String]) {
+    const SHOWN: usize = 5;
+    damage.iter().take(SHOWN).for_each(|line| eprintln!("note: {line}; `ablate sweep` computes it again"));
+    if damage.len() > SHOWN {
+        eprintln!("note: and {} more", damage.len() - SHOWN);
+    }
 }
 
 /// The history of every training that is there, by cell and seed. A broken one is said and left out.

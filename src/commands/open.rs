@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::arguments::{DeviceArguments, DeviceChoice, ExperimentArguments, PlaceArguments};
 use crate::commands::error::CommandError;
+use crate::content::Key;
 use crate::data::{self, DataError, DigestCache};
 use crate::device::Pool;
 use crate::experiment::recipe::{Backend, Dataset, Split};
@@ -93,7 +94,14 @@ pub fn experiment(
         ignore_sweep: reading == Reading::ComputeBase,
         facts: &facts,
     };
-    experiment::load(&arguments.file.to_string_lossy(), &text, &options).map_err(CommandError::Experiment)
+    let loaded = experiment::load(&arguments.file.to_string_lossy(), &text, &options);
+    let mut experiment = loaded.map_err(CommandError::Experiment)?;
+    // Another question than the file's gets files of its own: it must not replace the file's results.
+    if !arguments.overrides.is_empty() {
+        let changed = Key::of_bytes(arguments.overrides.join("\n").as_bytes()).short();
+        experiment.name.push_str(&format!("~{}", &changed[..8]));
+    }
+    Ok(experiment)
 }
 
 /// The words for a data set that is not here, with the way to go on without it.

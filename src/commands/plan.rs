@@ -12,7 +12,7 @@ use crate::commands::open::Reading;
 use crate::commands::{Ending, count, open, print, print_json};
 use crate::experiment::run::RunKeys;
 use crate::experiment::{Cell, Experiment, evaluation_names};
-use crate::report::render::text::STYLE;
+use crate::report::render::text::{STYLE, printable};
 use crate::results::{self, RunState, State};
 
 #[derive(Debug, Clone, Args)]
@@ -119,20 +119,24 @@ fn as_text(experiment: &Experiment, lines: &[Line]) -> String {
         table.add_row(labels.chain([
             line.seed.to_string(),
             line.keys.pretrain.short(),
-            word(&line.state.pretrain),
+            word(&line.state.pretrain).to_owned(),
             evaluations_text(line),
         ]));
     }
     let complete = lines.iter().filter(|line| line.state.is_complete()).count();
     let Todo { trainings, evaluations, failed } = todo(lines);
     let failed = if failed == 0 { String::new() } else { format!(", {failed} failed (`sweep --retry-failed`)") };
-    format!(
+    let mut text = format!(
         "{}\n{table}\n{}: {complete} complete; to do: {}, {}{failed}\n",
-        experiment.question,
+        printable(&experiment.question),
         count(lines.len(), "run"),
         count(trainings, "training"),
         count(evaluations, "evaluation"),
-    )
+    );
+    for line in lines.iter().flat_map(reasons) {
+        text.push_str(&format!("{}\n", printable(&line)));
+    }
+    text
 }
 
 fn evaluations_text(line: &Line) -> String {
@@ -140,13 +144,31 @@ fn evaluations_text(line: &Line) -> String {
     named.map(|(name, state)| format!("{name} {}", word(state))).collect::<Vec<_>>().join(", ")
 }
 
-fn word<T>(state: &State<T>) -> String {
+fn word<T>(state: &State<T>) -> &'static str {
     match state {
-        State::Hit(_) => "stored".to_owned(),
-        State::Miss { reason: None } => "to do".to_owned(),
-        State::Miss { reason: Some(reason) } => format!("to do again: {reason}"),
-        State::Failed(failure, _) => format!("failed: {}", failure.message),
+        State::Hit(_) => "stored",
+        State::Miss { reason: None } => "to do",
+        State::Miss { reason: Some(_) } => "to do again",
+        State::Failed(..) => "failed",
     }
+}
+
+/// What a state says beyond its word.
+fn reason<T>(state: &State<T>) -> Option<&str> {
+    match state {
+        State::Hit(_) | State::Miss { reason: None } => None,
+        State::Miss { reason: Some(reason) } => Some(reason),
+        State::Failed(failure, _) => Some(&failure.message),
+    }
+}
+
+/// The reasons of a run's states, a line each.
+fn reasons(line: &Line) -> Vec<String> {
+    let name = line.keys.pretrain.short();
+    let training = reason(&line.state.pretrain).map(|reason| format!("{name} training: {reason}"));
+    let named = line.evaluations.iter().zip(&line.state.evaluations);
+    let others = named.filter_map(|(evaluation, state)| Some(format!("{name} {evaluation}: {}", reason(state)?)));
+    training.into_iter().chain(others).collect()
 }
 
 fn as_json(experiment: &Experiment, lines: &[Line]) -> serde_json::Value {
@@ -158,9 +180,12 @@ fn as_json(experiment: &Experiment, lines: &[Line]) -> serde_json::Value {
             .map(|(axis, label)| (axis.path.clone(), json!(label)))
             .collect();
         let named = line.evaluations.iter().zip(&line.state.evaluations);
-        let evaluations: serde_json::Map<_, _> =
-            named.map(|(name, state)| (name.clone(), json!(word(state)))).collect();
-        json!({ "axes": labels, "seed": line.seed, "pretrain_key": line.keys.pretrain, "training": word(&line.state.pretrain), "evaluations": evaluations })
+        let evaluations: serde_json::Map<_, _> = named
+            .map(|(name, state)| (name.clone(), json!({ "state": word(state), "reason": reason(state) })))
+            .collect();
+        let evaluation_keys: serde_json::Map<_, _> =
+            line.evaluations.iter().zip(&line.keys.evaluations).map(|(name, key)| (name.clone(), json!(key))).collect();
+        json!({ "axes": labels, "seed": line.seed, "pretrain_key": line.keys.pretrain, "training": { "state": word(&line.state.pretrain), "reason": reason(&line.state.pretrain) }, "evaluations": evaluations, "evaluation_keys": evaluation_keys })
     };
     let Todo { trainings, evaluations, failed } = todo(lines);
     json!({

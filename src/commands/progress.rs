@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::commands::count;
 use crate::experiment::Experiment;
@@ -19,7 +21,8 @@ const QUIET_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Display {
     names: BTreeMap<Place, String>,
     mode: Mode,
-    failures: Vec<String>,
+    interrupt: Arc<AtomicBool>,
+    said_stopping: bool,
 }
 
 enum Mode {
@@ -34,10 +37,21 @@ struct Bars {
     current: Option<ProgressBar>,
     cached: usize,
     failed: usize,
+    work: Work,
+}
+
+/// What an estimate of the time left rests on: steps, since runs differ in length.
+struct Work {
+    /// Steps of every run that has not ended.
+    left: BTreeMap<Place, u64>,
+    trained_steps: u64,
+    trained_s: f64,
+    /// Of the run under way.
+    started: Option<(Instant, u64)>,
 }
 
 impl Display {
-    pub fn new(experiment: &Experiment, quiet: bool) -> Display {
+    pub fn new(experiment: &Experiment, quiet: bool, interrupt: Arc<AtomicBool>) -> Display {
         let names = names(experiment);
         let mode = if quiet {
             Mode::Silent
@@ -48,17 +62,60 @@ impl Display {
             eprintln!("{}: {}", experiment.name, count(n_runs, "run"));
             Mode::Lines { last: Instant::now(), done: 0, n_runs }
         };
-        Display { names, mode, failures: Vec::new() }
+        Display { names, mode, interrupt, said_stopping: false }
     }
 
-    /// Clears what moves and repeats the failures where they are read last.
-    pub fn finish(self) {
-        if let Mode::Bars(bars) = &self.mode {
+    /// Clears what moves.
+    pub fn finish(mut self) {
+        if let Mode::Bars(bars) = &mut self.mode {
+            bars.current.iter().for_each(ProgressBar::finish_and_clear);
             bars.all.finish_and_clear();
         }
-        if matches!(self.mode, Mode::Bars(_)) {
-            self.failures.iter().for_each(|line| eprintln!("{line}"));
+    }
+
+    fn say_stopping(&mut self) {
+        const TEXT: &str = "stopping after this step; again to leave at once";
+        self.said_stopping = true;
+        match &self.mode {
+            Mode::Silent => {}
+            Mode::Lines { .. } => eprintln!("{TEXT}"),
+            Mode::Bars(bars) => drop(bars.multi.println(TEXT)),
         }
+    }
+}
+
+impl Work {
+    fn new(experiment: &Experiment) -> Work {
+        let cells = experiment.cells.iter().enumerate();
+        let runs =
+            cells.flat_map(|(cell, runs)| runs.runs.iter().map(move |run| (Place { cell, seed: run.seed }, run)));
+        let left = runs.map(|(place, run)| (place, run.train.length_steps)).collect();
+        Work { left, trained_steps: 0, trained_s: 0.0, started: None }
+    }
+
+    fn step(&mut self, place: Place, progress: &Progress) {
+        let (began, first) = *self.started.get_or_insert((Instant::now(), progress.step));
+        if progress.step > first {
+            self.trained_steps += 1;
+            self.trained_s += began.elapsed().as_secs_f64();
+            self.started = Some((Instant::now(), progress.step));
+        }
+        self.left.insert(place, progress.length_steps - progress.step);
+    }
+
+    fn end(&mut self, place: Place) {
+        self.started = None;
+        self.left.remove(&place);
+    }
+
+    /// Nothing until a few steps have told how long one takes.
+    fn text(&self) -> String {
+        if self.trained_steps < 3 {
+            return String::new();
+        }
+        let left: u64 = self.left.values().sum();
+        let seconds = self.trained_s / self.trained_steps as f64 * left as f64;
+        format!(", about {} of training left", HumanDuration(Duration::from_secs_f64(seconds)))
     }
 }
 
@@ -82,50 +139,52 @@ impl Bars {
     fn new(experiment: &Experiment, n_runs: usize) -> Bars {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let all = multi.add(ProgressBar::new(n_runs as u64));
-        let style = ProgressStyle::with_template("{prefix}  {bar:20} {pos}/{len} runs{msg}  {eta} left");
-        all.set_style(style.expect("a fixed template"));
-        all.set_prefix(experiment.name.clone());
+        all.set_style(ProgressStyle::with_template("{bar:16} {pos}/{len} runs{wide_msg}").expect("a fixed template"));
         all.enable_steady_tick(Duration::from_millis(500));
-        Bars { multi, all, current: None, cached: 0, failed: 0 }
+        Bars { multi, all, current: None, cached: 0, failed: 0, work: Work::new(experiment) }
     }
 
-    fn start(&mut self, name: &str, what: &str) {
-        let bar = self.multi.insert_before(&self.all, ProgressBar::new(0));
-        bar.set_style(ProgressStyle::with_template("  {prefix}  {bar:16} {msg}").expect("a fixed template"));
-        bar.set_prefix(name.to_owned());
-        bar.set_message(what.to_owned());
-        self.current = Some(bar);
+    /// The line of the run under way; `what` stands in place of its numbers.
+    fn say(&mut self, name: &str, what: String) {
+        let bar = self.current.get_or_insert_with(|| {
+            let bar = self.multi.insert_before(&self.all, ProgressBar::new(1));
+            bar.set_style(ProgressStyle::with_template("{bar:16} {wide_msg}").expect("a fixed template"));
+            bar
+        });
+        bar.set_message(format!("{what}  {name}"));
     }
 
-    fn training(&mut self, name: &str, progress: &Progress) {
-        if self.current.is_none() {
-            self.start(name, "");
+    fn training(&mut self, place: Place, name: &str, progress: &Progress) {
+        self.work.step(place, progress);
+        self.say(name, training_text(progress));
+        if let Some(bar) = &self.current {
+            bar.set_length(progress.length_steps);
+            bar.set_position(progress.step);
         }
-        let bar = self.current.as_ref().expect("started above");
-        bar.set_length(progress.length_steps);
-        bar.set_position(progress.step);
-        bar.set_message(training_text(progress));
+        self.count();
     }
 
-    fn end(&mut self, cached: bool, failed: bool) {
+    fn end(&mut self, place: Place, cached: bool, failed: bool) {
         if let Some(bar) = self.current.take() {
             bar.finish_and_clear();
         }
         self.cached += usize::from(cached);
         self.failed += usize::from(failed);
-        let part = |n: usize, word: &str| if n == 0 { String::new() } else { format!(", {n} {word}") };
-        self.all.set_message(format!("{}{}", part(self.cached, "cached"), part(self.failed, "failed")));
+        self.work.end(place);
         self.all.inc(1);
-        if cached {
-            // A cached run takes no time: the estimate is about the others.
-            self.all.reset_eta();
-        }
+        self.count();
+    }
+
+    fn count(&self) {
+        let part = |n: usize, word: &str| if n == 0 { String::new() } else { format!(", {n} {word}") };
+        let (cached, failed) = (part(self.cached, "from the store"), part(self.failed, "failed"));
+        self.all.set_message(format!("{cached}{failed}{}", self.work.text()));
     }
 }
 
 fn training_text(progress: &Progress) -> String {
     let Progress { step, length_steps, loss, images_per_s } = progress;
-    format!("step {step}/{length_steps}  loss {loss:.3}  {images_per_s:.0} images/s")
+    format!("{step}/{length_steps}  loss {loss:.3}  {images_per_s:.0} images/s")
 }
 
 fn failure_text(name: &str, failure: &Failure) -> String {
@@ -134,41 +193,34 @@ fn failure_text(name: &str, failure: &Failure) -> String {
 
 impl Audience for Display {
     fn tell(&mut self, place: Place, event: &Event) {
-        let name = self.names.get(&place).map_or("", String::as_str);
-        if let Event::Failed(failure) = event {
-            self.failures.push(failure_text(name, failure));
+        if !self.said_stopping && self.interrupt.load(Ordering::Relaxed) {
+            self.say_stopping();
         }
+        let name = self.names.get(&place).map_or("", String::as_str);
         match &mut self.mode {
             Mode::Silent => {}
-            Mode::Bars(bars) => show_bar(bars, name, event),
+            Mode::Bars(bars) => show_bar(bars, place, name, event),
             Mode::Lines { last, done, n_runs } => show_line((last, done, *n_runs), name, event),
         }
     }
 }
 
-fn show_bar(bars: &mut Bars, name: &str, event: &Event) {
+fn show_bar(bars: &mut Bars, place: Place, name: &str, event: &Event) {
     match event {
-        Event::Cached => bars.end(true, false),
+        Event::Cached => bars.end(place, true, false),
         Event::TrainingStarted { resumed } => {
-            bars.start(name, if *resumed { "goes on from its checkpoint" } else { "starts" });
+            bars.say(name, if *resumed { "goes on from its checkpoint" } else { "starts" }.to_owned());
         }
-        Event::Training(progress) => bars.training(name, progress),
-        Event::EvaluationStarted { name: evaluation } => {
-            if bars.current.is_none() {
-                bars.start(name, "");
-            }
-            if let Some(bar) = &bars.current {
-                bar.set_message(format!("evaluates {evaluation}"));
-            }
-        }
-        Event::Finished => bars.end(false, false),
+        Event::Training(progress) => bars.training(place, name, progress),
+        Event::EvaluationStarted { name: evaluation } => bars.say(name, format!("evaluates {evaluation}")),
+        Event::Finished => bars.end(place, false, false),
         Event::Failed(failure) => {
             let _ = bars.multi.println(failure_text(name, failure));
-            bars.end(false, true);
+            bars.end(place, false, true);
         }
         Event::Taken { owner } => {
             let _ = bars.multi.println(format!("in work elsewhere: {name} ({owner})"));
-            bars.end(false, false);
+            bars.end(place, false, false);
         }
         Event::Note(text) => {
             let _ = bars.multi.println(format!("note: {name}: {text}"));

@@ -87,6 +87,12 @@ fn found(store: &Store, prefix: &str) -> Result<Entry, CommandError> {
 
 fn write_blob(store: &Store, entry: &Entry, name: &str, file: &PathBuf) -> Result<Ending, CommandError> {
     let Some(blob) = entry.blobs.get(name) else {
+        if entry.blobs.is_empty() {
+            return Err(CommandError::Usage(format!(
+                "the record of {} has no blobs: it is of a failure",
+                entry.key.short()
+            )));
+        }
         let known: Vec<String> = entry.blobs.keys().map(|name| format!("`{name}`")).collect();
         return Err(CommandError::Usage(format!("the record has no blob `{name}`, only {}", known.join(", "))));
     };

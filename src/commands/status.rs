@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::commands::arguments::{ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
-use crate::commands::{Ending, count, open, print, print_json};
+use crate::commands::{Ending, count, gather, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::results::{self, State};
@@ -65,9 +65,18 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
 }
 
 fn counted(store: Option<&Store>, backend: Backend, experiment: &Experiment) -> Result<Count, CommandError> {
+    let mut damage = Vec::new();
     let mut count = Count { backend, complete: 0, partial: 0, failed: 0, missing: 0 };
     for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
         let state = results::inspect_in(store, run)?;
+        if let State::Miss { reason } = &state.pretrain {
+            damage.extend(reason.clone());
+        }
+        for state in &state.evaluations {
+            if let State::Miss { reason } = state {
+                damage.extend(reason.clone());
+            }
+        }
         let failed = matches!(state.pretrain, State::Failed(..))
             || state.evaluations.iter().any(|state| matches!(state, State::Failed(..)));
         if state.is_complete() {
@@ -80,5 +89,6 @@ fn counted(store: Option<&Store>, backend: Backend, experiment: &Experiment) -> 
             count.missing += 1;
         }
     }
+    gather::tell_damage(&damage);
     Ok(count)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
 use crate::commands::error::CommandError;
@@ -41,7 +42,6 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let experiment = open::experiment(&arguments.experiment, backend, Reading::Compute)?;
     let (store, summary) = compute(arguments, &experiment)?;
     let rows = gather::rows(Some(&store), &experiment)?;
-    let files = write_tables(arguments, &experiment, &store, &rows)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
         print_json(
@@ -50,6 +50,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     } else {
         print(&table.render(Format::Text))?;
     }
+    // Written after the table is told: a folder that cannot be written must not hide a result.
+    let files = write_tables(arguments, &experiment, &store, &rows)?;
     if !arguments.output.quiet {
         let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         eprintln!("{}\nwrote {}", closing_line(&summary), files.join(" and "));
@@ -64,7 +66,7 @@ pub fn compute(arguments: &Arguments, experiment: &Experiment) -> Result<(Store,
     let pool = open::pool(&arguments.device);
     let interrupt = interrupt_flag();
     let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: arguments.fail_fast };
-    let mut display = Display::new(experiment, arguments.output.quiet);
+    let mut display = Display::new(experiment, arguments.output.quiet, Arc::clone(&interrupt));
     let mut runner = Runner::new(&store, &pool, open::origin(backend, &pool), policy, &interrupt);
     let summary = runner.sweep(experiment, &mut display)?;
     display.finish();
@@ -72,11 +74,11 @@ pub fn compute(arguments: &Arguments, experiment: &Experiment) -> Result<(Store,
     Ok((store, summary))
 }
 
-/// The first Ctrl-C or SIGTERM leaves after the step under way, with a checkpoint; the second leaves at once.
+/// The first Ctrl-C, SIGTERM or SIGHUP leaves after the step under way, with a checkpoint; the second leaves at once.
 /// The store is whole either way.
 fn interrupt_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // Registered first, so that it sees the flag the second registration set at an earlier signal.
         let forced = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
         let gentle = signal_hook::flag::register(signal, Arc::clone(&flag));

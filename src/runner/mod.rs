@@ -152,6 +152,7 @@ impl<'a> Runner<'a> {
         let mut summary = Summary::default();
         // Cells that share a training share its failure too.
         let mut failed_before: BTreeMap<Key, Failure> = BTreeMap::new();
+        let mut elsewhere = Vec::new();
         for (index, cell) in experiment.cells.iter().enumerate() {
             for run in &cell.runs {
                 let (place, key) = (Place { cell: index, seed: run.seed }, run.pretrain_key());
@@ -159,13 +160,26 @@ impl<'a> Runner<'a> {
                     Some(failure) => Outcome::TrainingFailed(failure.clone()),
                     None => self.run(run, &mut |event| audience.tell(place, event))?,
                 };
-                if let Outcome::TrainingFailed(failure) = &outcome {
-                    failed_before.insert(key, failure.clone());
+                match &outcome {
+                    Outcome::TrainingFailed(failure) => drop(failed_before.insert(key, failure.clone())),
+                    Outcome::Taken(_) => {
+                        elsewhere.push((place, run));
+                        continue;
+                    }
+                    Outcome::Cached | Outcome::Computed | Outcome::EvaluationFailed(_) | Outcome::Interrupted => {}
                 }
                 summary.add(place, outcome, audience);
                 if summary.interrupted || (self.policy.fail_fast && !summary.failed.is_empty()) {
                     return Ok(summary);
                 }
+            }
+        }
+        // What others had in work when it was this sweep's turn may be there by now.
+        for (place, run) in elsewhere {
+            let outcome = self.run(run, &mut |event| audience.tell(place, event))?;
+            summary.add(place, outcome, audience);
+            if summary.interrupted {
+                break;
             }
         }
         Ok(summary)

@@ -131,7 +131,7 @@ fn done_failed_and_missing_side_by_side() {
     let done = &rows[2];
     assert_eq!(
         (done.unit.as_deref(), done.steps, done.n_parameters, done.train_s),
-        (Some("fraction"), Some(20), Some(11), Some(30.0))
+        (Some("fraction"), Some(20), Some(11), Some(4.0))
     );
     // 100 images/s over 1 s and 300 images/s over 3 s.
     assert_eq!(done.images_per_s, Some(250.0));

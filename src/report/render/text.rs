@@ -115,9 +115,10 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Without control characters, which could end a line or steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+/// Without control characters and overrides of the writing direction, which could end a line or steer the terminal.
+pub fn printable(text: &str) -> String {
+    let steers = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|character| if steers(character) { ' ' } else { character }).collect()
 }
 
 /// Cuts at blanks into lines of at most 80 characters where words allow; lines after the first are indented.
