@@ -70,6 +70,7 @@ impl Display {
         if let Mode::Bars(bars) = &mut self.mode {
             bars.current.iter().for_each(ProgressBar::finish_and_clear);
             bars.all.finish_and_clear();
+            let _ = bars.multi.clear();
         }
     }
 
