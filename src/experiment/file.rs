@@ -144,18 +144,17 @@ fn experiment(
 ) -> Option<Experiment> {
     let frame = record(&At { node: root, path: Path::Root }, found, "Experiment", |fields| Some(frame(fields)))?;
     let sections = sections(root);
-    let mut seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
+    let asked_seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
+    let seeds = if options.smoke { smoke::seeds(&asked_seeds) } else { asked_seeds.clone() };
     let placed = frame.factors.as_ref();
     let factors = if options.ignore_sweep { &[] } else { placed.map_or(&[][..], |placed| &placed.value) };
     check_overwritten(overridden, factors, found);
-    if options.smoke {
-        seeds.truncate(smoke::SEEDS_MAX);
-    }
     let grid = Grid { span: root.span, sections: &sections, factors, seeds: &seeds, options };
     let runs_max = frame.runs_max.unwrap_or(RUNS_MAX);
-    if grid.n_runs() > u128::from(runs_max) {
+    let n_runs = grid.n_cells().saturating_mul(asked_seeds.len() as u128);
+    if n_runs > u128::from(runs_max) {
         let span = placed.map_or(root.span, |placed| placed.span);
-        let message = format!("{} runs are more than the limit of {runs_max}", grid.n_runs());
+        let message = format!("{n_runs} runs are more than the limit of {runs_max}");
         let problem = Problem::new(span, "sweep", message);
         found.add(
             problem.expected(format!("cells × seeds of at most {runs_max}")).help("raise `max_cells`, or sweep less"),

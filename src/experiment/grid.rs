@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::content::{Key, Value};
+use crate::experiment::defaults::left_out;
 use crate::experiment::file::LoadOptions;
 use crate::experiment::path::replaced;
 use crate::experiment::problem::{Found, Problem, Span};
@@ -47,10 +48,9 @@ impl Grid<'_> {
         self.factors.iter().flat_map(|factor| &factor.axes)
     }
 
-    /// Cells × seeds, without building them.
-    pub fn n_runs(&self) -> u128 {
-        let cells = self.factors.iter().fold(1u128, |cells, factor| cells.saturating_mul(factor.n_values() as u128));
-        cells.saturating_mul(self.seeds.len() as u128)
+    /// Without building them.
+    pub fn n_cells(&self) -> u128 {
+        self.factors.iter().fold(1, |cells: u128, factor| cells.saturating_mul(factor.n_values() as u128))
     }
 
     /// Every cell in order. Cells with mistakes are left out; their mistakes are in `found`.
@@ -153,7 +153,7 @@ impl Grid<'_> {
     fn section(&self, name: &'static str, picks: &[usize], found: &mut Found) -> Option<Option<Arc<Node>>> {
         let mut section = self.sections.get(name).cloned();
         for (axis, pick) in self.axes().zip(picks).filter(|(axis, _)| axis.path.section() == name) {
-            let node = section.unwrap_or_else(|| Arc::new(Node::empty_record(axis.path_span)));
+            let node = section.unwrap_or_else(|| Arc::new(left_out(&axis.path.0[..1], None, axis.path_span)));
             match replaced(&node, &axis.path.0, 1, &axis.values[*pick].node, axis.path_span) {
                 Ok(node) => section = Some(node),
                 Err(error) => {

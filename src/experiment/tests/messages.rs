@@ -109,7 +109,7 @@ const CASES: [Case; 35] = [
     (
         "overrides",
         "Experiment(question: \"q\", dataset: Builtin)",
-        &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[0].p=1"],
+        &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[9].p=1"],
     ),
     (
         "override of what is swept",
