@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use crate::experiment::grid::Grid;
+use crate::experiment::grid::{Expanded, Grid};
 use crate::experiment::layout::layout;
 use crate::experiment::path::{FieldPath, replaced};
 use crate::experiment::problem::{Found, Problem, Problems, Source, Span};
 use crate::experiment::read::scalar::{text, whole};
-use crate::experiment::read::sweep::{Factor, SWEEPABLE, TableSection, sweep, table};
+use crate::experiment::read::sweep::{Factor, SWEEPABLE, Sweep, TableSection, sweep, table};
 use crate::experiment::read::{At, Fields, Path, Placed, list, record};
 use crate::experiment::recipe::{Backend, Dataset, Split};
 use crate::experiment::run::DataFacts;
@@ -39,6 +39,8 @@ const RUNS_MAX_MAX: u64 = 1_000_000;
 
 /// Reads an experiment. `shown_path` names it in messages, and its stem names the experiment.
 pub fn load(shown_path: &str, text: &str, options: &LoadOptions) -> Result<Experiment, Problems> {
+    // Some editors put a byte-order mark before the text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Found::default();
     let mut paths = Vec::new();
     let root = parse(0, text, 0, &mut found).map(|root| overridden(root, options.overrides, &mut paths, &mut found));
@@ -130,7 +132,9 @@ fn check_overwritten(paths: &[(FieldPath, Span)], factors: &[Factor], found: &mu
 struct Frame {
     question: Option<String>,
     seeds: Option<Vec<u64>>,
-    factors: Option<Placed<Vec<Factor>>>,
+    /// Neither there nor misspelt; a sweep may still bring it.
+    lacks_dataset: bool,
+    sweep: Option<Placed<Sweep>>,
     runs_max: Option<u64>,
     table: Option<TableSection>,
 }
@@ -144,25 +148,28 @@ fn experiment(
 ) -> Option<Experiment> {
     let frame = record(&At { node: root, path: Path::Root }, found, "Experiment", |fields| Some(frame(fields)))?;
     let sections = sections(root);
-    let mut seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
-    let placed = frame.factors.as_ref();
-    let factors = if options.ignore_sweep { &[] } else { placed.map_or(&[][..], |placed| &placed.value) };
+    let asked_seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
+    let seeds = if options.smoke { smoke::seeds(&asked_seeds) } else { asked_seeds.clone() };
+    let placed = frame.sweep.as_ref();
+    let factors = if options.ignore_sweep { &[] } else { placed.map_or(&[][..], |placed| &placed.value.factors) };
+    let is_sweep_known = options.ignore_sweep || placed.is_some_and(|placed| !placed.value.lacks_some);
     check_overwritten(overridden, factors, found);
-    if options.smoke {
-        seeds.truncate(smoke::SEEDS_MAX);
+    if frame.lacks_dataset && is_sweep_known {
+        check_dataset(root.span, factors, found);
     }
     let grid = Grid { span: root.span, sections: &sections, factors, seeds: &seeds, options };
     let runs_max = frame.runs_max.unwrap_or(RUNS_MAX);
-    if grid.n_runs() > u128::from(runs_max) {
+    let n_runs = grid.n_cells().saturating_mul(asked_seeds.len() as u128);
+    let is_too_large = n_runs > u128::from(runs_max);
+    if is_too_large {
         let span = placed.map_or(root.span, |placed| placed.span);
-        let message = format!("{} runs are more than the limit of {runs_max}", grid.n_runs());
+        let message = format!("{n_runs} runs are more than the limit of {runs_max}");
         let problem = Problem::new(span, "sweep", message);
         found.add(
             problem.expected(format!("cells × seeds of at most {runs_max}")).help("raise `max_cells`, or sweep less"),
         );
-        return None;
     }
-    let cells = grid.cells(found);
+    let Expanded { cells, evaluations } = if is_too_large { Expanded::default() } else { grid.expanded(found) };
     let axes: Vec<AxisInfo> = grid
         .axes()
         .map(|axis| AxisInfo {
@@ -170,20 +177,37 @@ fn experiment(
             labels: axis.values.iter().map(|value| value.label.clone()).collect(),
         })
         .collect();
-    let table = frame
-        .factors
-        .is_some()
-        .then(|| layout(frame.table?, &axes, &cells, options.ignore_sweep, root.span, found))??;
-    let name = FilePath::new(shown_path).file_stem().map_or("experiment".into(), |stem| stem.to_string_lossy());
+    let name = name(shown_path, root.span, found);
+    let known_axes = is_sweep_known.then_some(axes.as_slice());
+    let table = layout(frame.table?, known_axes, &evaluations, options.ignore_sweep, root.span, found);
     Some(Experiment {
-        name: name.into_owned(),
+        name,
         question: frame.question?,
         axes,
         cells,
         seeds: frame.seeds.and(Some(seeds))?,
-        table,
+        table: table?,
         smoke: options.smoke,
     })
+}
+
+/// The stem, which names the results. Those of `x.history` would lie where the history of `x` does.
+fn name(shown_path: &str, span: Span, found: &mut Found) -> String {
+    let name = FilePath::new(shown_path).file_stem().map_or("experiment".into(), |stem| stem.to_string_lossy());
+    if let Some(other) = name.strip_suffix(".history") {
+        let message = format!("the results of `{name}` would be taken for the history of `{other}`");
+        found.add(Problem::new(span, "", message).help("give the file a name that does not end in `.history`"));
+    }
+    name.into_owned()
+}
+
+/// Every file has to name its data, or sweep them.
+fn check_dataset(span: Span, factors: &[Factor], found: &mut Found) {
+    if factors.iter().flat_map(|factor| &factor.axes).any(|axis| axis.path.section() == "dataset") {
+        return;
+    }
+    let problem = Problem::new(span, "dataset", "`Experiment` lacks the field `dataset`");
+    found.add(problem.expected("`Builtin`, `Cifar10(root: ...)`, `Cifar100(root: ...)` or `ImageFolder(root: ...)`"));
 }
 
 fn frame(fields: &mut Fields) -> Frame {
@@ -199,10 +223,11 @@ fn frame(fields: &mut Fields) -> Frame {
         fields.given(name, |_, _| Some(()));
     }
     let seeds = fields.optional("seeds", vec![0, 1, 2], seeds);
-    let factors = fields.placed("sweep", Vec::new(), sweep);
+    let sweep = fields.placed("sweep", Sweep::default(), sweep);
     let runs_max = fields.optional("max_cells", RUNS_MAX, |at, found| whole(at, found, 1..=RUNS_MAX_MAX));
     let table = fields.optional("table", TableSection::default(), table);
-    Frame { question, seeds, factors, runs_max, table }
+    let lacks_dataset = fields.lacks("dataset");
+    Frame { question, seeds, lacks_dataset, sweep, runs_max, table }
 }
 
 fn sections(root: &Node) -> BTreeMap<&'static str, Arc<Node>> {

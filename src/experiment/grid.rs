@@ -6,18 +6,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::content::{Key, Value};
+use crate::experiment::defaults::left_out;
 use crate::experiment::file::LoadOptions;
 use crate::experiment::path::replaced;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::evaluate::{self, PlacedEvaluation};
-use crate::experiment::read::sweep::{Axis, Factor};
+use crate::experiment::read::sweep::{Axis, Factor, same_value};
 use crate::experiment::read::train::{self, TrainSection};
 use crate::experiment::read::{At, Path, Placed, dataset, model, views};
 use crate::experiment::recipe::{Augmentation, Model, Split};
 use crate::experiment::resolve::{DataPart, Parts};
 use crate::experiment::run::Run;
 use crate::experiment::tree::Node;
-use crate::experiment::{Cell, meaning};
+use crate::experiment::{Cell, evaluation_names, meaning};
 
 /// A section's readings by the choice of the axes that touch it.
 type Readings<T> = BTreeMap<Vec<usize>, Option<Rc<T>>>;
@@ -31,6 +32,14 @@ pub struct Grid<'a> {
     pub factors: &'a [Factor],
     pub seeds: &'a [u64],
     pub options: &'a LoadOptions<'a>,
+}
+
+/// What a grid comes to.
+#[derive(Default)]
+pub struct Expanded {
+    pub cells: Vec<Cell>,
+    /// The names of the evaluations, once for every sound reading of `evaluate`, whether its cells are sound or not.
+    pub evaluations: Vec<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -47,14 +56,13 @@ impl Grid<'_> {
         self.factors.iter().flat_map(|factor| &factor.axes)
     }
 
-    /// Cells × seeds, without building them.
-    pub fn n_runs(&self) -> u128 {
-        let cells = self.factors.iter().fold(1u128, |cells, factor| cells.saturating_mul(factor.n_values() as u128));
-        cells.saturating_mul(self.seeds.len() as u128)
+    /// Without building them.
+    pub fn n_cells(&self) -> u128 {
+        self.factors.iter().fold(1, |cells: u128, factor| cells.saturating_mul(factor.n_values() as u128))
     }
 
     /// Every cell in order. Cells with mistakes are left out; their mistakes are in `found`.
-    pub fn cells(&self, found: &mut Found) -> Vec<Cell> {
+    pub fn expanded(&self, found: &mut Found) -> Expanded {
         let mut memory = Memory::default();
         let mut cells = Vec::new();
         let mut meanings = BTreeMap::new();
@@ -66,7 +74,11 @@ impl Grid<'_> {
                 cells.push(self.cell(&run, &picks));
             }
             if !self.advance(&mut choice) {
-                return cells;
+                let names = |placed: &[PlacedEvaluation]| {
+                    evaluation_names(&placed.iter().map(|placed| placed.value.clone()).collect::<Vec<_>>())
+                };
+                let evaluations = memory.evaluate.values().flatten().map(|placed| names(placed)).collect();
+                return Expanded { cells, evaluations };
             }
         }
     }
@@ -109,10 +121,7 @@ impl Grid<'_> {
         let Some(earlier) = meanings.insert(key, picks.to_vec()) else { return };
         let differs = picks.iter().zip(&earlier).position(|(pick, other)| pick != other).unwrap_or(0);
         let Some(axis) = self.axes().nth(differs) else { return };
-        let (label, other) = (&axis.values[picks[differs]].label, &axis.values[earlier[differs]].label);
-        let message = format!("`{label}` means the same as `{other}`: their cells would be the same run");
-        let problem = Problem::new(axis.values[picks[differs]].node.span, &axis.path, message);
-        found.add(problem.expected("values that differ in what is computed"));
+        found.add(same_value(&axis.path, &axis.values[picks[differs]], &axis.values[earlier[differs]].label));
     }
 
     fn run(&self, picks: &[usize], memory: &mut Memory, found: &mut Found) -> Option<Run> {
@@ -153,7 +162,7 @@ impl Grid<'_> {
     fn section(&self, name: &'static str, picks: &[usize], found: &mut Found) -> Option<Option<Arc<Node>>> {
         let mut section = self.sections.get(name).cloned();
         for (axis, pick) in self.axes().zip(picks).filter(|(axis, _)| axis.path.section() == name) {
-            let node = section.unwrap_or_else(|| Arc::new(Node::empty_record(axis.path_span)));
+            let node = section.unwrap_or_else(|| Arc::new(left_out(&axis.path.0[..1], None, axis.path_span)));
             match replaced(&node, &axis.path.0, 1, &axis.values[*pick].node, axis.path_span) {
                 Ok(node) => section = Some(node),
                 Err(error) => {
@@ -184,15 +193,10 @@ impl Grid<'_> {
 
     fn read_data(&self, picks: &[usize], found: &mut Found) -> Option<DataPart> {
         let split = self.section_or("split", picks, found, Split::Official, dataset::split);
-        let Some(node) = self.section("dataset", picks, found)? else {
-            let problem = Problem::new(self.span, "dataset", "`Experiment` lacks the field `dataset`");
-            found.add(
-                problem.expected("`Builtin`, `Cifar10(root: ...)`, `Cifar100(root: ...)` or `ImageFolder(root: ...)`"),
-            );
-            return None;
-        };
+        // A file without data is a mistake that is known by now.
+        let node = self.section("dataset", picks, found)??;
         let value = dataset::dataset(&At { node: &node, path: Path::Field(&Path::Root, "dataset") }, found)?;
-        Some(DataPart::new(Placed { value, span: node.span }, split?.value, self.options, found))
+        Some(DataPart::new(Placed { value, span: node.span }, split?, self.options, found))
     }
 
     fn read_model(&self, picks: &[usize], found: &mut Found) -> Option<Model> {

@@ -3,26 +3,28 @@
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::Placed;
 use crate::experiment::read::sweep::TableSection;
-use crate::experiment::{AxisInfo, Cell, Table, evaluation_names};
+use crate::experiment::{AxisInfo, Table};
 
 /// What every evaluation measures.
 const METRICS: [&str; 2] = ["top1", "top5"];
 const DEFAULT_METRIC: &str = "knn.top1";
 
 /// Fills what a file leaves out: all axes in the rows, k-NN accuracy as the metric. Without its sweep a table has one cell.
+/// `axes` is `None` where the sweep has mistakes, so that nobody knows all its paths; `evaluations` are the names of those
+/// that cells share, a list for every reading of the section.
 pub fn layout(
     section: TableSection,
-    axes: &[AxisInfo],
-    cells: &[Cell],
+    axes: Option<&[AxisInfo]>,
+    evaluations: &[Vec<String>],
     ignore_sweep: bool,
     span: Span,
     found: &mut Found,
 ) -> Option<Table> {
-    let metric = metric(section.metric.as_ref(), cells, span, found);
+    let metric = metric(section.metric.as_ref(), evaluations, span, found);
     if ignore_sweep {
         return Some(Table { rows: Vec::new(), columns: Vec::new(), metric: metric? });
     }
-    let paths: Vec<&str> = axes.iter().map(|axis| axis.path.as_str()).collect();
+    let paths: Vec<&str> = axes?.iter().map(|axis| axis.path.as_str()).collect();
     let mut is_right = true;
     let mut named = Vec::new();
     for place in section.rows.iter().chain(&section.columns).flatten() {
@@ -73,16 +75,20 @@ fn check_complete(rest: &[String], span: Option<Span>, found: &mut Found) -> boo
     false
 }
 
-fn metric(given: Option<&Placed<String>>, cells: &[Cell], span: Span, found: &mut Found) -> Option<String> {
+fn metric(
+    given: Option<&Placed<String>>,
+    evaluations: &[Vec<String>],
+    span: Span,
+    found: &mut Found,
+) -> Option<String> {
     let mut of_all: Option<Vec<String>> = None;
-    for run in cells.iter().filter_map(|cell| cell.runs.first()) {
-        let names = evaluation_names(&run.evaluate);
+    for names in evaluations {
         match &mut of_all {
-            None => of_all = Some(names),
+            None => of_all = Some(names.clone()),
             Some(shared) => shared.retain(|name| names.contains(name)),
         }
     }
-    // Without a sound cell there is nothing to choose from, and its mistake is known already.
+    // Without a sound reading there is nothing to choose from, and its mistake is known already.
     let of_all = of_all?;
     let known: Vec<String> = of_all.iter().flat_map(|name| METRICS.map(|metric| format!("{name}.{metric}"))).collect();
     let Some(given) = given else {

@@ -94,17 +94,20 @@ pub fn augmentation(augmentation: &Augmentation) -> Value {
         Augmentation::Rotate { p, degrees } => {
             Value::Record("Rotate", vec![("p", Value::float(p)), ("degrees", pair(degrees))])
         }
-        Augmentation::ColorJitter { p, brightness, contrast, saturation, hue, hue_kind } => Value::Record(
-            "ColorJitter",
-            vec![
+        Augmentation::ColorJitter { p, brightness, contrast, saturation, hue, hue_kind } => {
+            let mut fields = vec![
                 ("p", Value::float(p)),
                 ("brightness", Value::float(brightness)),
                 ("contrast", Value::float(contrast)),
                 ("saturation", Value::float(saturation)),
                 ("hue", Value::float(hue)),
-                ("hue_kind", self::hue_kind(hue_kind)),
-            ],
-        ),
+            ];
+            // A shift by 0 leaves the image as it is, without Pillow's round trip.
+            if hue != 0.0 {
+                fields.push(("hue_kind", self::hue_kind(hue_kind)));
+            }
+            Value::Record("ColorJitter", fields)
+        }
         Augmentation::Grayscale { p } => chance("Grayscale", p),
         Augmentation::GaussianBlur { p, sigma, kind } => Value::Record(
             "GaussianBlur",
@@ -175,18 +178,18 @@ fn optimizer(optimizer: Optimizer) -> Value {
             Value::Record("Sgd", fields)
         }
         Optimizer::Lars { flavour, momentum, weight_decay, trust_coefficient, decay: scope } => {
-            let flavour = match flavour {
-                LarsFlavour::Google => "Google",
-                LarsFlavour::Popular => "Popular",
-                LarsFlavour::Lightly => "Lightly",
-                LarsFlavour::SoloLearn => "SoloLearn",
+            // Lightly's has no trust ratio without weight decay.
+            let (flavour, has_ratio) = match flavour {
+                LarsFlavour::Google => ("Google", true),
+                LarsFlavour::Popular => ("Popular", true),
+                LarsFlavour::Lightly => ("Lightly", weight_decay != 0.0),
+                LarsFlavour::SoloLearn => ("SoloLearn", true),
             };
-            let mut fields = vec![
-                ("flavour", Value::tag(flavour)),
-                ("momentum", Value::float(momentum)),
-                ("trust_coefficient", Value::float(trust_coefficient)),
-            ];
-            decay(&mut fields, weight_decay, scope, true);
+            let mut fields = vec![("flavour", Value::tag(flavour)), ("momentum", Value::float(momentum))];
+            if has_ratio {
+                fields.push(("trust_coefficient", Value::float(trust_coefficient)));
+            }
+            decay(&mut fields, weight_decay, scope, has_ratio);
             Value::Record("Lars", fields)
         }
         Optimizer::Adam { beta1, beta2, epsilon, weight_decay, decay: scope } => {

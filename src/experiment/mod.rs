@@ -1,5 +1,6 @@
 //! What a file says, what will run, and the keys of it.
 
+mod defaults;
 mod file;
 mod grid;
 mod layout;

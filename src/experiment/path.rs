@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::experiment::defaults::left_out;
 use crate::experiment::problem::Span;
 use crate::experiment::tree::{Field, Kind, Node};
 
@@ -104,7 +105,8 @@ fn shorthand(place: &str) -> Option<&'static str> {
     (place == "train.learning_rate").then_some("base")
 }
 
-/// `node` with the value at `steps[done..]` replaced; a field that the file leaves out is inserted, with `path_span` as its place.
+/// `node` with the value at `steps[done..]` replaced; a field that the file leaves out is inserted with its default, with
+/// `path_span` as its place.
 pub fn replaced(
     node: &Arc<Node>,
     steps: &[Step],
@@ -118,7 +120,7 @@ pub fn replaced(
         (Kind::Record { name, fields, items }, Step::Field(field)) if items.is_empty() => {
             let mut fields = fields.clone();
             let at = fields.iter().position(|known| known.name == *field).unwrap_or_else(|| {
-                let value = Arc::new(Node::empty_record(path_span));
+                let value = Arc::new(left_out(&steps[..=done], Some(node), path_span));
                 fields.push(Field { name: field.clone(), span: path_span, value });
                 fields.len() - 1
             });

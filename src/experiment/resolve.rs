@@ -24,19 +24,24 @@ pub struct DataPart {
 
 impl DataPart {
     /// Looks at the data, unless `--smoke` replaces them.
-    pub fn new(dataset: Placed<Dataset>, split: Split, options: &LoadOptions, found: &mut Found) -> DataPart {
+    pub fn new(dataset: Placed<Dataset>, split: Placed<Split>, options: &LoadOptions, found: &mut Found) -> DataPart {
         let native_side = match dataset.value {
             Dataset::Builtin(_) | Dataset::Cifar10 { .. } | Dataset::Cifar100 { .. } => Some(32),
             Dataset::ImageFolder { .. } => None,
         };
-        let (dataset, split, span) = if options.smoke {
-            (smoke::DATASET, smoke::SPLIT, dataset.span)
+        let (dataset, span) = (dataset.value, dataset.span);
+        let (dataset, split, split_span) = if options.smoke {
+            (smoke::DATASET, smoke::SPLIT, span)
         } else {
-            (rooted(dataset.value, options.data_root), split, dataset.span)
+            (rooted(dataset, options.data_root), split.value, split.span)
         };
-        let facts = (options.facts)(&dataset, split);
-        let facts = facts.map_err(|error| found.add(facts_problem(span, &error))).ok();
-        DataPart { dataset, split, facts, native_side }
+        let facts = (options.facts)(&dataset, split).map_err(|error| {
+            // What goes wrong with the official split as well is not the split's fault.
+            let is_of_split = split != Split::Official && (options.facts)(&dataset, Split::Official).is_ok();
+            let (span, path) = if is_of_split { (split_span, "split") } else { (span, "dataset") };
+            found.add(facts_problem(span, path, &error));
+        });
+        DataPart { dataset, split, facts: facts.ok(), native_side }
     }
 }
 
@@ -51,9 +56,9 @@ fn rooted(mut dataset: Dataset, data_root: Option<&str>) -> Dataset {
     dataset
 }
 
-fn facts_problem(span: Span, error: &str) -> Problem {
+fn facts_problem(span: Span, path: &str, error: &str) -> Problem {
     let (message, help) = error.split_once('\n').unwrap_or((error, ""));
-    let problem = Problem::new(span, "dataset", message);
+    let problem = Problem::new(span, path, message);
     if help.trim().is_empty() { problem } else { problem.help(help) }
 }
 

@@ -1,6 +1,7 @@
 //! The section `evaluate`: what is asked of a trained encoder.
 
-use crate::experiment::problem::{Found, Span};
+use crate::experiment::meaning;
+use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::scalar::{below_one, count, not_negative, positive, whole};
 use crate::experiment::read::{At, Fields, Placed, list, unit, variant};
 use crate::experiment::recipe::{Evaluation, Knn, LinearProbe, Metric};
@@ -22,13 +23,21 @@ pub fn default(span: Span) -> Vec<PlacedEvaluation> {
 
 pub fn evaluate(at: &At, found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
     let evaluations = list(at, found, "a list of evaluations, `[Knn, LinearProbe]`", |at, found| {
-        variant(at, found, &[("Knn", knn), ("LinearProbe", linear_probe)])
+        let evaluation = variant(at, found, &[("Knn", knn), ("LinearProbe", linear_probe)])?;
+        Some((evaluation, at.node.span))
     })?;
     if evaluations.is_empty() {
         found.add(at.problem("nothing is evaluated").expected("at least one of `Knn`, `LinearProbe`"));
         return None;
     }
-    Some(evaluations)
+    for (index, (evaluation, span)) in evaluations.iter().enumerate() {
+        let meaning = meaning::evaluation(&evaluation.value);
+        if evaluations[..index].iter().any(|(earlier, _)| meaning::evaluation(&earlier.value) == meaning) {
+            let problem = Problem { span: *span, ..at.problem("this evaluation is given twice") };
+            found.add(problem.expected("every evaluation once"));
+        }
+    }
+    Some(evaluations.into_iter().map(|(evaluation, _)| evaluation).collect())
 }
 
 fn knn(fields: &mut Fields) -> Option<PlacedEvaluation> {

@@ -14,7 +14,7 @@ pub mod views;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::experiment::problem::{Found, Problem, Span, quoted};
+use crate::experiment::problem::{Found, Problem, Span, nearest, quoted};
 use crate::experiment::tree::{Field, Kind, Node};
 
 /// Where a reader stands, as a chain of borrowed steps; written out only when a problem needs it.
@@ -76,12 +76,14 @@ pub struct Fields<'a> {
     items: &'a [Arc<Node>],
     known: Vec<&'static str>,
     n_items_read: usize,
+    /// Required fields that are not there, by name.
+    lacking: Vec<(&'static str, Problem)>,
     pub found: &'a mut Found,
 }
 
 impl<'a> Fields<'a> {
     fn new(at: At<'a>, named: &'a [Field], items: &'a [Arc<Node>], found: &'a mut Found) -> Fields<'a> {
-        Fields { at, named, items, known: Vec::new(), n_items_read: 0, found }
+        Fields { at, named, items, known: Vec::new(), n_items_read: 0, lacking: Vec::new(), found }
     }
 
     /// The variant's name, or where it has none the section's.
@@ -140,7 +142,8 @@ impl<'a> Fields<'a> {
         if value.is_none() {
             let path = Path::Field(&self.at.path, name);
             let message = format!("`{}` lacks the field `{name}`", self.title());
-            self.found.add(Problem::new(self.at.node.span, path, message).expected(expected));
+            let problem = Problem::new(self.at.node.span, path, message).expected(expected);
+            self.lacking.push((name, problem));
         }
         value
     }
@@ -170,8 +173,26 @@ impl<'a> Fields<'a> {
         self.named.iter().any(|field| field.name == name)
     }
 
-    fn finish(self) {
-        for field in self.named.iter().filter(|field| !self.known.contains(&field.name.as_str())) {
+    fn unknown(&self) -> impl Iterator<Item = &'a Field> {
+        self.named.iter().filter(|field| !self.known.contains(&field.name.as_str()))
+    }
+
+    /// Whether a field that nobody asked for was probably meant to be `name`.
+    fn misspells(&self, name: &str) -> bool {
+        self.unknown().any(|field| nearest(&field.name, &self.known) == Some(name))
+    }
+
+    /// Whether a field is neither there nor misspelt; to be asked when all fields have been.
+    pub fn lacks(&self, name: &str) -> bool {
+        !self.has(name) && !self.misspells(name)
+    }
+
+    fn finish(mut self) {
+        let lacking = std::mem::take(&mut self.lacking);
+        for (_, problem) in lacking.into_iter().filter(|(name, _)| self.lacks(name)).collect::<Vec<_>>() {
+            self.found.add(problem);
+        }
+        for field in self.unknown().collect::<Vec<_>>() {
             let path = Path::Field(&self.at.path, &field.name);
             let message = format!("`{}` has no field `{}`", self.title(), field.name);
             self.found.add(Problem::new(field.span, path, message).expected_one_of(&field.name, &self.known));

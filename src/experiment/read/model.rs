@@ -76,3 +76,23 @@ fn compiled(at: &At, found: &mut Found, sizes: &[u32]) -> Option<u32> {
     }
     size
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{HIDDEN_WIDTHS, LAYER_COUNTS, OUTPUT_WIDTHS, SIDES};
+    use crate::experiment::recipe::{Head, Model};
+    use crate::model::registry;
+
+    #[test]
+    fn the_sizes_are_those_that_were_compiled() {
+        assert_eq!(SIDES, registry::SIDES);
+        assert_eq!(HIDDEN_WIDTHS, registry::HIDDEN);
+        assert_eq!(OUTPUT_WIDTHS, registry::OUTPUTS);
+        let is_compiled = |layers: u32| {
+            let head = Head::Mlp { layers, hidden: 512, output: 128, batch_norm: true, bias: false };
+            registry::plan(&Model { head, ..super::DEFAULT }).is_ok()
+        };
+        let compiled: Vec<u32> = (0..8).filter(|layers| is_compiled(*layers)).collect();
+        assert_eq!(compiled, LAYER_COUNTS);
+    }
+}

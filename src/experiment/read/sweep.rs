@@ -1,11 +1,12 @@
 //! The sections `sweep` and `table`: what varies, and how the results are laid out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::experiment::path::FieldPath;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::scalar::text;
-use crate::experiment::read::{At, Fields, Placed, list, record, variant};
+use crate::experiment::read::{At, Fields, Placed, ReadVariant, list, record, variant};
 use crate::experiment::tree::{Kind, Node};
 
 /// What an axis may vary; the rest of a file says which runs there are, not what they are.
@@ -37,20 +38,27 @@ impl Factor {
     }
 }
 
-pub fn sweep(at: &At, found: &mut Found) -> Option<Vec<Factor>> {
-    let factors = list(at, found, "a list of axes, `[Axis(\"train.batch\", [64, 128])]`", |at, found| {
-        variant(
-            at,
-            found,
-            &[
-                ("Axis", |fields| axis(fields).map(alone)),
-                ("Variants", |fields| variants(fields).map(alone)),
-                ("Zip", zip),
-            ],
-        )
+/// What a file varies.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sweep {
+    /// Those without mistakes.
+    pub factors: Vec<Factor>,
+    /// Whether others have mistakes, so that the paths of all axes are not known.
+    pub lacks_some: bool,
+}
+
+pub fn sweep(at: &At, found: &mut Found) -> Option<Sweep> {
+    let mut sweep = Sweep::default();
+    list(at, found, "a list of axes, `[Axis(\"train.batch\", [64, 128])]`", |at, found| {
+        let alone_axis: ReadVariant<Factor> = |fields| alone(axis(fields)?, fields.found);
+        let alone_variants: ReadVariant<Factor> = |fields| alone(variants(fields)?, fields.found);
+        match variant(at, found, &[("Axis", alone_axis), ("Variants", alone_variants), ("Zip", zip)]) {
+            Some(factor) => sweep.factors.push(factor),
+            None => sweep.lacks_some = true,
+        }
+        Some(())
     })?;
-    let axes: Vec<&Axis> = factors.iter().flat_map(|factor| &factor.axes).collect();
-    let mut is_right = true;
+    let axes: Vec<&Axis> = sweep.factors.iter().flat_map(|factor| &factor.axes).collect();
     for (index, axis) in axes.iter().enumerate() {
         let overwritten = axes[..index].iter().find(|earlier| axis.path.contains(&earlier.path));
         if let Some(earlier) = overwritten {
@@ -61,14 +69,26 @@ pub fn sweep(at: &At, found: &mut Found) -> Option<Vec<Factor>> {
             };
             let problem = Problem::new(axis.path_span, at.path, message);
             found.add(problem.expected("every path once, an outer path before the inner ones"));
-            is_right = false;
         }
     }
-    is_right.then_some(factors)
+    Some(sweep)
 }
 
-fn alone(axis: Axis) -> Factor {
-    Factor { axes: vec![axis] }
+/// An axis outside a `Zip`, where equal values would be equal cells.
+fn alone(axis: Axis, found: &mut Found) -> Option<Factor> {
+    let mut seen = BTreeMap::new();
+    for value in &axis.values {
+        if let Some(earlier) = seen.insert(value.node.to_string(), &value.label) {
+            found.add(same_value(&axis.path, value, earlier));
+        }
+    }
+    Some(Factor { axes: vec![axis] })
+}
+
+/// Two cells that mean the same would be one run shown as two results.
+pub fn same_value(path: &FieldPath, value: &AxisValue, earlier_label: &str) -> Problem {
+    let message = format!("`{}` means the same as `{earlier_label}`: their cells would be the same run", value.label);
+    Problem::new(value.node.span, path, message).expected("values that differ in what is computed")
 }
 
 /// `Axis("train.batch", [64, 128])`: a value's label is its text.
@@ -173,7 +193,8 @@ pub fn table(at: &At, found: &mut Found) -> Option<TableSection> {
         let rows = fields.given("rows", paths);
         let columns = fields.given("columns", paths);
         let metric = fields.given("metric", placed_text);
-        Some(TableSection { rows: rows?, columns: columns?, metric: metric? })
+        // What has a mistake counts as left out, so that the rest is still checked.
+        Some(TableSection { rows: rows.flatten(), columns: columns.flatten(), metric: metric.flatten() })
     })
 }
 

@@ -139,7 +139,7 @@ const LEARNING_RATE: LearningRate = LearningRate { base: 0.06, scaling: Scaling:
 
 /// A number, which no batch scales, or `(base: 0.3, scaling: Linear(per: 256))`.
 fn learning_rate(at: &At, found: &mut Found) -> Option<LearningRate> {
-    if let Node { kind: Kind::Number { .. }, .. } = at.node {
+    if is_number_like(at.node) {
         return Some(LearningRate { base: not_negative(at, found)?, scaling: Scaling::None });
     }
     record(at, found, "LearningRate", |fields| {
@@ -150,6 +150,17 @@ fn learning_rate(at: &At, found: &mut Found) -> Option<LearningRate> {
         });
         Some(LearningRate { base: base?, scaling: scaling? })
     })
+}
+
+/// Besides numbers the words for what none is, which RON takes for names of variants.
+fn is_number_like(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Number { .. } => true,
+        Kind::Record { name: Some(name), fields, items } if fields.is_empty() && items.is_empty() => {
+            ["nan", "inf", "infinity"].contains(&name.to_lowercase().as_str())
+        }
+        Kind::Record { .. } | Kind::List(_) | Kind::Map(_) | Kind::Text(_) | Kind::Bool(_) | Kind::Other(_) => false,
+    }
 }
 
 fn linear(fields: &mut Fields) -> Option<Scaling> {

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::changes::{CHANGES, Moves, TRAIN_CHANGES, VIEW_CHANGES, rich_run};
 use super::{facts, options, sound};
 use crate::content::{Key, Value};
-use crate::experiment::recipe::{Backend, Evaluation, Knn, LearningRate, Metric, Model, Train};
+use crate::experiment::recipe::{
+    Augmentation, Backend, DecayScope, Evaluation, HueKind, Knn, LarsFlavour, LearningRate, Metric, Model, Optimizer,
+    Train,
+};
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::{LoadOptions, load, meaning};
 
@@ -215,4 +218,39 @@ fn the_temperature_of_a_euclidean_vote_has_no_effect() {
     };
     assert_eq!(key(Metric::Euclidean, 0.1), key(Metric::Euclidean, 0.2));
     assert_ne!(key(Metric::Cosine, 0.1), key(Metric::Cosine, 0.2));
+}
+
+#[test]
+fn the_kind_of_a_hue_shift_by_nothing_has_no_effect() {
+    let key = |hue, hue_kind| {
+        let jitter =
+            Augmentation::ColorJitter { p: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue, hue_kind };
+        Key::of_value("d", &meaning::augmentation(&jitter))
+    };
+    assert_eq!(key(0.0, HueKind::Float), key(0.0, HueKind::Pillow));
+    assert_ne!(key(0.1, HueKind::Float), key(0.1, HueKind::Pillow));
+    assert_ne!(key(0.0, HueKind::Float), key(0.1, HueKind::Float));
+}
+
+#[test]
+fn without_weight_decay_lightlys_lars_has_no_trust_ratio() {
+    let key = |flavour, weight_decay, trust_coefficient, decay| {
+        let mut run = rich_run();
+        run.train.optimizer = Optimizer::Lars { flavour, momentum: 0.9, weight_decay, trust_coefficient, decay };
+        run.pretrain_key()
+    };
+    let check = |flavour, weight_decay, has_ratio: bool| {
+        let base = key(flavour, weight_decay, 0.001, DecayScope::All);
+        assert_eq!(key(flavour, weight_decay, 0.02, DecayScope::All) != base, has_ratio, "{flavour:?} {weight_decay}");
+        assert_eq!(
+            key(flavour, weight_decay, 0.001, DecayScope::Weights) != base,
+            has_ratio,
+            "{flavour:?} {weight_decay}"
+        );
+    };
+    check(LarsFlavour::Lightly, 0.0, false);
+    check(LarsFlavour::Lightly, 1e-4, true);
+    for flavour in [LarsFlavour::Google, LarsFlavour::Popular, LarsFlavour::SoloLearn] {
+        check(flavour, 0.0, true);
+    }
 }

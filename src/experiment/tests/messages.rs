@@ -8,7 +8,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 35] = [
+const CASES: [Case; 43] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -109,8 +109,42 @@ const CASES: [Case; 35] = [
     (
         "overrides",
         "Experiment(question: \"q\", dataset: Builtin)",
-        &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[0].p=1"],
+        &["batch", "train..batch=1", "dataset=Cifar10(root: data)", "views[9].p=1"],
     ),
+    (
+        "no number",
+        "Experiment(question: \"q\", dataset: Builtin, train: (learning_rate: nan))",
+        &["train.learning_rate=inf"],
+    ),
+    ("no number in a file", "Experiment(question: \"q\", dataset: Builtin, train: (learning_rate: nan))", &[]),
+    (
+        "split that empties a part",
+        "Experiment(question: \"q\", dataset: Builtin(train_per_class: 1), split: HeldOut(fraction: 0.01))",
+        &[],
+    ),
+    ("misspelt required fields", "Experiment(qestion: \"q\", datset: Builtin)", &[]),
+    (
+        "axes, table and recipe at once",
+        "Experiment(
+    question: \"q\",
+    dataset: Builtin,
+    train: (batch: 1),
+    sweep: [Axis(\"train.temprature\", [0.1]), Axis(\"train.length\", [Steps(1), Steps( 1 )]), Axis(\"model.sid\", [])],
+    table: (rows: 1, metric: \"knn.top2\"),
+)",
+        &[],
+    ),
+    (
+        "table and recipe at once",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 1), table: (rows: \"train.batch\", metric: \"knn\"))",
+        &[],
+    ),
+    (
+        "twice the same evaluation",
+        "Experiment(question: \"q\", dataset: Builtin, evaluate: [Knn, LinearProbe, Knn(k: 200)])",
+        &[],
+    ),
+    ("byte-order mark", "\u{feff}Experiment(question: \"q\", dataset: Builtin, train: (batch: 1))", &[]),
     (
         "override of what is swept",
         "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train\", [(), (batch: 64)])])",
@@ -173,4 +207,30 @@ fn shrinking_does_not_hide_mistakes() {
 fn colours_are_optional() {
     let problems = problems(&CASES[1]);
     assert!(problems.render(true).contains('\u{1b}') && !problems.render(false).contains('\u{1b}'));
+}
+
+#[test]
+fn no_experiment_is_named_like_the_history_of_another() {
+    let text = "Experiment(question: \"q\", dataset: Builtin)";
+    let load = |path| load(path, text, &options(&[]));
+    let problems = load("experiments/x.history.ron").expect_err("its results are another's history");
+    assert_eq!(
+        problems.summary(),
+        "experiments/x.history.ron:1:1: the results of `x.history` would be taken for the history of `x`"
+    );
+    assert!(load("experiments/history.ron").is_ok() && load("x.history/x.ron").is_ok());
+}
+
+#[test]
+fn a_sweep_may_bring_the_data() {
+    let text = "Experiment(question: \"q\", sweep: [Axis(\"dataset\", [Builtin, Builtin(seed: 1)])])";
+    assert_eq!(loaded(text).map(|experiment| experiment.cells.len()), Ok(2));
+    let alone = load("x.ron", text, &LoadOptions { ignore_sweep: true, ..options(&[]) });
+    assert!(alone.is_err_and(|problems| problems.summary().contains("lacks the field `dataset`")));
+}
+
+#[test]
+fn zipped_axes_may_repeat_a_value() {
+    let text = "Experiment(question: \"q\", dataset: Builtin, sweep: [Zip([Axis(\"train.batch\", [64, 64]), Axis(\"train.temperature\", [0.1, 0.2])])])";
+    assert_eq!(loaded(text).map(|experiment| experiment.cells.len()), Ok(2));
 }

@@ -33,6 +33,9 @@ fn facts(dataset: &Dataset, split: Split) -> Result<DataFacts, String> {
             (n_train - held_out, held_out)
         }
     };
+    if n_train == 0 || n_test == 0 {
+        return Err("the split leaves a part without images\ntake another fraction".to_owned());
+    }
     Ok(DataFacts { n_train, n_test, n_classes, digest: Key::of_bytes(name.as_bytes()) })
 }
 

@@ -9,7 +9,7 @@ use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
 const SHIPPED: [(&str, &str, usize); 7] = [
-    ("smoke", include_str!("../../../experiments/smoke.ron"), 4),
+    ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
     ("augmentations", include_str!("../../../experiments/augmentations.ron"), 7),
@@ -31,7 +31,7 @@ fn every_file_loads_whole_and_shrunk() {
             let experiment = experiment(name, smoke);
             assert_eq!((experiment.name.as_str(), experiment.cells.len()), (name, n_cells));
             assert!(
-                !smoke || experiment.cells.iter().flat_map(|cell| &cell.runs).all(|run| run.train.length_steps <= 4)
+                !smoke || experiment.cells.iter().flat_map(|cell| &cell.runs).all(|run| run.train.length_steps <= 3)
             );
         }
         for heading in ["// Question: ", "// Run:      just sweep experiments/", "// Cost:     ", "// Expect:   "] {
@@ -53,11 +53,11 @@ fn no_shipped_file_is_forgotten() {
 }
 
 #[test]
-fn smoke_trains_at_most_six_thousand_pairs() {
+fn smoke_trains_at_most_seven_thousand_pairs() {
     let experiment = experiment("smoke", false);
     let runs = experiment.cells.iter().flat_map(|cell| &cell.runs);
     let n_pairs: u64 = runs.map(|run| run.train.length_steps * u64::from(run.train.batch)).sum();
-    assert_eq!(n_pairs, 5_760);
+    assert!((1..=7_000).contains(&n_pairs), "{n_pairs} pairs");
 }
 
 fn lightly_train() -> Train {

@@ -2,8 +2,10 @@
 
 use super::{facts, first_run, loaded, options, sound};
 use crate::experiment::recipe::{
-    Backend, Dataset, Evaluation, Head, Knn, LearningRate, Metric, Numerics, Scaling, Schedule, Split, WarmupForm,
+    Augmentation, Backbone, Backend, Dataset, DecayScope, Evaluation, Head, Knn, LearningRate, Metric, Numerics,
+    Optimizer, Scaling, Schedule, Split, Stem, WarmupForm,
 };
+use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, evaluation_names, load};
 
 fn cifar(fields: &str) -> String {
@@ -129,13 +131,15 @@ fn smoke_shrinks_everything_and_says_so() {
     let batches: Vec<u32> = experiment.cells.iter().map(|cell| cell.runs[0].train.batch).collect();
     assert_eq!(batches, [4, 8, 64]);
     for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
-        assert!(run.smoke && run.split == Split::Official && run.facts.n_train == 320);
-        assert_eq!(run.train.length_steps, 4);
+        assert!(run.smoke && run.split == Split::Official && run.facts.n_train == 200);
+        assert_eq!(run.train.length_steps, 3);
+        assert_eq!(run.bookkeeping.metrics_every_steps, 1);
+        assert!(run.bookkeeping.checkpoint_every_steps > 3, "a checkpoint is written");
         assert_eq!(run.train.schedule, Schedule::WarmupCosine { warmup_steps: 1, form: WarmupForm::Google });
         let [Evaluation::Knn(knn), Evaluation::LinearProbe(probe)] = run.evaluate.as_slice() else {
             panic!("the evaluations are those of the file");
         };
-        assert_eq!((knn.k, probe.batch, probe.epochs), (320, 320, 5));
+        assert_eq!((knn.k, probe.batch, probe.epochs), (200, 200, 5));
     }
     assert!(asked.borrow().iter().all(|dataset| matches!(dataset, Dataset::Builtin(_))), "real data were looked at");
 }
@@ -191,4 +195,89 @@ fn an_untrained_encoder_has_no_steps_and_any_warm_up() {
     let run = first_run("train: (length: Epochs(0), schedule: WarmupCosine(warmup: Epochs(10)))");
     assert_eq!(run.train.length_steps, 0);
     assert_eq!(first_run("train: (length: Examples(513))").train.length_steps, 3);
+}
+
+/// The minimal file, which leaves out everything that it can, after one override.
+fn minimal_with(text: &str) -> Experiment {
+    let minimal = "Experiment(question: \"q\", dataset: Builtin)";
+    let loaded = load("x.ron", minimal, &options(&[text.to_owned()]));
+    loaded.unwrap_or_else(|problems| panic!("{text}: {problems}"))
+}
+
+#[test]
+fn a_path_leads_into_a_default_and_changes_nothing_beside_its_leaf() {
+    let check = |text: &str, change: fn(&mut Run)| {
+        let found = minimal_with(text).cells[0].runs[0].clone();
+        let mut expected = minimal_with("seeds=[0]").cells[0].runs[0].clone();
+        change(&mut expected);
+        assert_eq!(found, expected, "{text}");
+    };
+    check("model.backbone.stem=Cifar", |run| run.model.backbone = Backbone::ResNet18 { stem: Stem::Cifar });
+    check("model.head.hidden=1024", |run| {
+        run.model.head = Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: true, bias: false };
+    });
+    check("train.optimizer.momentum=0.9", |run| {
+        run.train.optimizer =
+            Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
+    });
+    check("train.learning_rate.base=0.1", |run| run.train.learning_rate.base = 0.1);
+    check("train.length[0]=2", |run| run.train.length_steps = 2 * (5_000 / 256));
+    check("views[0].scale[0]=0.5", |run| {
+        run.views[0] = Augmentation::RandomResizedCrop { scale: (0.5, 1.0), ratio: (0.75, 4.0 / 3.0) };
+    });
+    check("views[1].p=0.3", |run| run.views[1] = Augmentation::HorizontalFlip { p: 0.3 });
+    check("evaluate[0].k=20", |run| {
+        run.evaluate = vec![Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine })];
+    });
+    check("table.metric=\"knn.top5\"", |_| {});
+    check("views[5][0]=Cifar100", |run| {
+        run.views[5] = Augmentation::Normalize { mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] };
+    });
+    assert_eq!(minimal_with("seeds[0]=7").seeds, [7, 1, 2]);
+}
+
+#[test]
+fn a_path_leads_into_the_default_of_the_variant_that_the_file_chose() {
+    let check = |fields: &str, path: &str, spelled: &str| {
+        let text = format!("Experiment(question: \"q\", dataset: Builtin, {fields})");
+        let loaded = load("x.ron", &text, &options(&[path.to_owned()]));
+        let found = loaded.unwrap_or_else(|problems| panic!("{path}: {problems}"));
+        assert_eq!(found, sound(&format!("Experiment(question: \"q\", dataset: Builtin, {spelled})")), "{path}");
+    };
+    check(
+        "views: [HorizontalFlip, RandomResizedCrop]",
+        "views[1].ratio[1]=1.5",
+        "views: [HorizontalFlip, RandomResizedCrop(ratio: (0.75, 1.5))]",
+    );
+    check("views: [Rotate]", "views[0].degrees[0]=-5", "views: [Rotate(degrees: (-5, 30))]");
+    check(
+        "train: Train(length: Epochs(40), schedule: WarmupCosine)",
+        "train.schedule.warmup[0]=3",
+        "train: (length: Epochs(40), schedule: WarmupCosine(warmup: Epochs(3)))",
+    );
+}
+
+#[test]
+fn an_axis_leads_into_a_default() {
+    let experiment = sound(&cifar("sweep: [Axis(\"model.backbone.stem\", [ImageNet, Cifar])]"));
+    let stems: Vec<Backbone> = experiment.cells.iter().map(|cell| cell.runs[0].model.backbone).collect();
+    assert_eq!(stems, [Stem::ImageNet, Stem::Cifar].map(|stem| Backbone::ResNet18 { stem }));
+    let experiment = sound(&cifar("sweep: [Axis(\"evaluate[0].k\", [5, 10])]"));
+    let sizes = experiment.cells.iter().map(|cell| match &cell.runs[0].evaluate[..] {
+        [Evaluation::Knn(knn)] => knn.k,
+        others => panic!("one k-NN, not {others:?}"),
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), [5, 10]);
+}
+
+#[test]
+fn a_shrunk_experiment_has_two_seeds() {
+    let check = |seeds: &str, expected: [u64; 2]| {
+        let text = cifar(&format!("seeds: {seeds}, max_cells: 3"));
+        let loaded = load("x.ron", &text, &LoadOptions { smoke: true, ..options(&[]) });
+        assert_eq!(loaded.map(|experiment| experiment.seeds), Ok(expected.to_vec()), "{seeds}");
+    };
+    check("[4]", [4, 5]);
+    check("[18446744073709551615]", [u64::MAX, 0]);
+    check("[3, 9, 1]", [3, 9]);
 }
