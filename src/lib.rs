@@ -40,7 +40,8 @@
 //!
 //! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `report`) knows no tensor.
 //! - The numerics wing (`random`, `device`, `data`, `views`, `model`, `ops`, `executor`) knows no experiment file, key of a
-//!   run or table. The one thing they share is the vocabulary of a recipe, plain data in [`experiment::recipe`].
+//!   run or table. What they share is the vocabulary of a recipe, plain data in [`experiment::recipe`]; `data` also fills in
+//!   the [`experiment::run::DataFacts`] of a run.
 //! - The store knows nothing of SimCLR. A report needs the store alone: no data set, no executor.
 //! - No order depends on threads, no number on the platform's mathematical library.
 

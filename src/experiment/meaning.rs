@@ -184,6 +184,7 @@ fn optimizer(optimizer: Optimizer) -> Value {
                 LarsFlavour::Popular => ("Popular", true),
                 LarsFlavour::Lightly => ("Lightly", weight_decay != 0.0),
                 LarsFlavour::SoloLearn => ("SoloLearn", true),
+                LarsFlavour::SoloLearnClipped => ("SoloLearnClipped", true),
             };
             let mut fields = vec![("flavour", Value::tag(flavour)), ("momentum", Value::float(momentum))];
             if has_ratio {

@@ -216,7 +216,7 @@ pub enum DecayScope {
     Weights,
 }
 
-/// The four LARS families in use, each with its own formula (see `ops::optimizer`).
+/// The four LARS families in use, solo-learn's with and without its clip, each with its own formula (see `ops::optimizer`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LarsFlavour {
     /// google-research/simclr: trust ratio of the decayed gradient, learning rate inside the momentum buffer.
@@ -225,8 +225,10 @@ pub enum LarsFlavour {
     Popular,
     /// Lightly and Lightning Bolts: ratio ‖w‖/(‖g‖ + wd·‖w‖ + 1e-8) of the raw gradient, skipped where `weight_decay` is 0.
     Lightly,
-    /// solo-learn: Lightly's ratio clipped to at most 1 after division by the learning rate; applied even where `weight_decay` is 0.
+    /// solo-learn without `clip_lr`: Lightly's ratio, applied even where `weight_decay` is 0.
     SoloLearn,
+    /// solo-learn with `clip_lr`, as its CIFAR recipe: the ratio over the learning rate is at most 1 (LARC).
+    SoloLearnClipped,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

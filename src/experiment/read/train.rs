@@ -103,6 +103,7 @@ fn lars(fields: &mut Fields) -> Option<Optimizer> {
             ("Popular", LarsFlavour::Popular),
             ("Lightly", LarsFlavour::Lightly),
             ("SoloLearn", LarsFlavour::SoloLearn),
+            ("SoloLearnClipped", LarsFlavour::SoloLearnClipped),
         ];
         unit(at, found, &table)
     });

@@ -250,7 +250,7 @@ fn without_weight_decay_lightlys_lars_has_no_trust_ratio() {
     };
     check(LarsFlavour::Lightly, 0.0, false);
     check(LarsFlavour::Lightly, 1e-4, true);
-    for flavour in [LarsFlavour::Google, LarsFlavour::Popular, LarsFlavour::SoloLearn] {
+    for flavour in [LarsFlavour::Google, LarsFlavour::Popular, LarsFlavour::SoloLearn, LarsFlavour::SoloLearnClipped] {
         check(flavour, 0.0, true);
     }
 }

@@ -164,7 +164,7 @@ fn every_other_choice_of_the_reference_is_one() {
     check("train.batch_norm_scope", &["Joint"]);
     check("train.optimizer.decay", &["Weights"]);
     check("train.optimizer", &["Adam(beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decay: All)"]);
-    for flavour in ["Google", "Popular", "Lightly", "SoloLearn"] {
+    for flavour in ["Google", "Popular", "Lightly", "SoloLearn", "SoloLearnClipped"] {
         let fields = "momentum: 0.9, weight_decay: 1e-6, trust_coefficient: 0.001, decay: Weights";
         check("train.optimizer", &[&format!("Lars(flavour: {flavour}, {fields})")]);
     }

@@ -5,7 +5,8 @@
 //! | Google    | η‖w‖/‖g + λw‖                                | q = 1, decay stays               | b ← mb + lr·q(g + λw); w ← w − b |
 //! | Popular   | η‖w‖/‖g + λw‖                                | q = 1, decay stays               | b ← mb + q(g + λw); w ← w − lr·b |
 //! | Lightly   | η‖w‖/(‖g‖ + λ‖w‖ + 1e-8); 1 where λ = 0      | q = 1, no decay                  | as Popular   |
-//! | SoloLearn | min(η‖w‖/(‖g‖ + λ‖w‖ + 1e-8)/lr, 1)          | q = 1, no decay                  | as Popular   |
+//! | SoloLearn | η‖w‖/(‖g‖ + λ‖w‖ + 1e-8)                    | q = 1, no decay                  | as Popular   |
+//! | SoloLearnClipped | min(η‖w‖/(‖g‖ + λ‖w‖ + 1e-8)/lr, 1)          | q = 1, no decay                  | as Popular   |
 //!
 //! Tensors outside the decay scope get q = 1 and no decay in all of them.
 
@@ -58,7 +59,9 @@ impl Lars {
     fn descent(&self, ratio: f64, weight_decay: f64, learning_rate: f64) -> Descent {
         let (inner, outer) = match self.flavour {
             LarsFlavour::Google => (ratio * learning_rate, 1.0),
-            LarsFlavour::Popular | LarsFlavour::Lightly | LarsFlavour::SoloLearn => (ratio, learning_rate),
+            LarsFlavour::Popular | LarsFlavour::Lightly | LarsFlavour::SoloLearn | LarsFlavour::SoloLearnClipped => {
+                (ratio, learning_rate)
+            }
         };
         Descent { weight_decay: weight_decay as f32, inner_rate: inner as f32, ..Descent::new(outer, self.momentum) }
     }
@@ -73,8 +76,9 @@ impl Lars {
             }
             LarsFlavour::Google | LarsFlavour::Popular => (1.0, self.weight_decay),
             LarsFlavour::Lightly if has_ratio && self.weight_decay != 0.0 => (raw(), self.weight_decay),
-            LarsFlavour::SoloLearn if has_ratio => ((raw() / learning_rate).min(1.0), self.weight_decay),
-            LarsFlavour::Lightly | LarsFlavour::SoloLearn => (1.0, 0.0),
+            LarsFlavour::SoloLearn if has_ratio => (raw(), self.weight_decay),
+            LarsFlavour::SoloLearnClipped if has_ratio => ((raw() / learning_rate).min(1.0), self.weight_decay),
+            LarsFlavour::Lightly | LarsFlavour::SoloLearn | LarsFlavour::SoloLearnClipped => (1.0, 0.0),
         };
         self.descent(ratio, weight_decay, learning_rate)
     }
@@ -83,7 +87,7 @@ impl Lars {
     fn squares(&self, piece: &Piece<'_>) -> Squares {
         let decay = match self.flavour {
             LarsFlavour::Google | LarsFlavour::Popular => self.weight_decay,
-            LarsFlavour::Lightly | LarsFlavour::SoloLearn => 0.0,
+            LarsFlavour::Lightly | LarsFlavour::SoloLearn | LarsFlavour::SoloLearnClipped => 0.0,
         };
         let (mut parameters, mut gradients) = ([0.0f64; LANES], [0.0f64; LANES]);
         let lanes = piece.parameters.chunks(LANES).zip(piece.gradients.chunks(LANES));

@@ -95,7 +95,7 @@ fn agrees_with_pytorch_and_lightly() {
 /// w = (3, 4), momentum 0.9, rates 0.5 then 0.25, gradients (1, 2) then (−2, 1); each code base's own formula in f64.
 #[test]
 fn four_forms_of_lars() {
-    use LarsFlavour::{Google, Lightly, Popular, SoloLearn};
+    use LarsFlavour::{Google, Lightly, Popular, SoloLearn, SoloLearnClipped};
     let check = |name: &str, optimizers: [Optimizer; 2], kind: ParameterKind, expected: [[f64; 2]; 2]| {
         let layout = layout(&[(2, kind)]);
         let mut parameters = vec![3.0, 4.0];
@@ -109,24 +109,22 @@ fn four_forms_of_lars() {
     };
     let weight = ParameterKind::ConvWeight;
     let same = |flavour, weight_decay, trust| [lars(flavour, weight_decay, trust); 2];
-    // solo-learn's unclipped ratio is its clipped one with a trust coefficient η·lr.
-    let unclipped = |weight_decay| [0.5, 0.25].map(|rate| lars(SoloLearn, weight_decay, 1e-3 * rate));
     let first = [2.998873222908, 3.997768324982];
     check("Google", same(Google, 0.01, 1e-3), weight, [first, [2.998964002491, 3.995176546961]]);
     check("Popular", same(Popular, 0.01, 1e-3), weight, [first, [2.999471052182, 3.996180800719]]);
     let raw = [[2.998873611802, 3.997769095220], [2.999443401834, 3.996196811984]];
     check("Lightly", same(Lightly, 0.01, 1e-3), weight, raw);
-    check("solo-learn, not clipped", unclipped(0.01), weight, raw);
+    check("solo-learn", same(SoloLearn, 0.01, 1e-3), weight, raw);
     let clipped = [[2.954944472097, 3.910763808813], [3.019203600328, 3.826028862756]];
-    check("solo-learn", same(SoloLearn, 0.01, 0.02), weight, clipped);
+    check("solo-learn, clipped", same(SoloLearnClipped, 0.01, 0.02), weight, clipped);
     let google = [[2.998881966011, 3.997763932023], [2.998993219415, 3.995192728846]];
     check("Google, no decay", same(Google, 0.0, 1e-3), weight, google);
     check("Lightly, no decay", same(Lightly, 0.0, 1e-3), weight, [[2.5, 3.0], [2.775, 2.3]]);
     let solo = [[2.998881966016, 3.997763932033], [2.999496334712, 3.996198959453]];
-    check("solo-learn, no decay, not clipped", unclipped(0.0), weight, solo);
+    check("solo-learn, no decay", same(SoloLearn, 0.0, 1e-3), weight, solo);
     for kind in [ParameterKind::NormScale, ParameterKind::NormShift, ParameterKind::LinearBias { fan_in: 2 }] {
         check("Google, excluded", same(Google, 0.01, 1e-3), kind, [[2.5, 3.0], [2.55, 1.85]]);
-        for flavour in [Popular, Lightly, SoloLearn] {
+        for flavour in [Popular, Lightly, SoloLearn, SoloLearnClipped] {
             check("excluded", same(flavour, 0.01, 1e-3), kind, [[2.5, 3.0], [2.775, 2.3]]);
         }
     }
@@ -145,11 +143,16 @@ fn lars_where_a_norm_is_zero() {
         check(flavour, 2.0, -0.2, 2.0);
         check(flavour, 2.0, 0.0, 2.0 - 0.5 * 1e-3 * 2.0);
     }
-    for flavour in [LarsFlavour::Lightly, LarsFlavour::SoloLearn] {
+    for flavour in [LarsFlavour::Lightly, LarsFlavour::SoloLearn, LarsFlavour::SoloLearnClipped] {
         check(flavour, 0.0, 2.0, -1.0);
         check(flavour, 2.0, 0.0, 2.0);
     }
-    check(LarsFlavour::SoloLearn, 2.0, 1e-9, 2.0 - 0.5 * (1e-9 + 0.2) * (1e-3 * 2.0 / (1e-9 + 0.2 + 1e-8) / 0.5));
+    check(
+        LarsFlavour::SoloLearnClipped,
+        2.0,
+        1e-9,
+        2.0 - 0.5 * (1e-9 + 0.2) * (1e-3 * 2.0 / (1e-9 + 0.2 + 1e-8) / 0.5),
+    );
 }
 
 #[test]
@@ -170,8 +173,8 @@ fn decay_leaves_norms_and_biases_alone() {
 }
 
 fn every_optimizer() -> Vec<Optimizer> {
-    use LarsFlavour::{Google, Lightly, Popular, SoloLearn};
-    let flavours = [Google, Popular, Lightly, SoloLearn].map(|flavour| lars(flavour, 1e-3, 0.02));
+    use LarsFlavour::{Google, Lightly, Popular, SoloLearnClipped};
+    let flavours = [Google, Popular, Lightly, SoloLearnClipped].map(|flavour| lars(flavour, 1e-3, 0.02));
     [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3), adam(1e-3)].into_iter().chain(flavours).collect()
 }
 
