@@ -104,6 +104,11 @@ fn image_net_stem() {
 }
 
 #[test]
+fn cifar_stem() {
+    check(&case(1));
+}
+
+#[test]
 fn image_net_stem_at_64_pixels_with_momentum() {
     check(&case(2));
 }
