@@ -1,4 +1,9 @@
-//! What a run is computed on: the processor's threads, its name and what it must be able to do.
+//! What a run is computed on: the processor's threads, its name and what it must be able to do;
+//! in `gpu`, what a graphics processor is asked to do.
+
+#[cfg(test)]
+pub mod emulator;
+pub mod gpu;
 
 /// A fixed number of worker threads. Work is cut into blocks by shape alone and partial results are combined in block
 /// order, so the number of threads never changes a bit.
