@@ -6,6 +6,7 @@ pub mod batch_norm;
 pub mod conv2d;
 pub mod gemm;
 pub mod global_average_pool;
+pub mod kernels;
 pub mod linear;
 pub mod nt_xent;
 pub mod optimizer;
