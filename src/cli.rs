@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{plan, run, show, show_views, status, sweep, table};
+use crate::commands::{bench, plan, run, show, show_views, status, sweep, table};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -32,6 +32,8 @@ pub enum Command {
     Table(table::Arguments),
     /// Print a stored record and the meaning its key was made of
     Show(show::Arguments),
+    /// Measure speed and parity on this machine
+    Bench(bench::Arguments),
     /// Write a picture of images and their two views
     ShowViews(show_views::Arguments),
 }

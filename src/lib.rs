@@ -32,7 +32,7 @@
 //! | 4 | [`ops`] one folder an operation |
 //! | 5 | [`executor`] what computes a Plan |
 //! | 6 | [`train`], [`evaluate`] one visible loop each |
-//! | 7 | [`runner`] what to compute next · [`report`] tables from records |
+//! | 7 | [`runner`] what to compute next · [`report`] tables from records · [`bench`] how fast, how far from `cpu` |
 //! | 8 | [`commands`] one subcommand a file, all printing |
 //! | 9 | [`cli`] the command line as typed |
 //!
@@ -45,6 +45,7 @@
 //! - The store knows nothing of SimCLR. A report needs the store alone: no data set, no executor.
 //! - No order depends on threads, no number on the platform's mathematical library.
 
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod content;

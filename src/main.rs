@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),
+        Command::Bench(arguments) => bench::execute(&arguments),
         Command::ShowViews(arguments) => show_views::execute(&arguments),
     };
     commands::conclude(result)

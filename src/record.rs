@@ -85,6 +85,8 @@ pub mod blob {
     pub const HISTORY: &str = "history";
     /// The contact sheet (PNG).
     pub const VIEWS: &str = "views";
+    /// Which engine a GPU's libraries took for each convolution and product (JSON: description to plan).
+    pub const ENGINES: &str = "engines";
     /// One little-endian u16 a test image.
     pub const PREDICTIONS: &str = "predictions";
     /// Features and labels of the first test images (safetensors).

@@ -1,8 +1,9 @@
 //! The arguments that several commands share, as typed.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 /// The experiment and what to change in it.
 #[derive(Debug, Clone, Args)]
@@ -36,20 +37,52 @@ pub struct PlaceArguments {
 /// What computes.
 #[derive(Debug, Clone, Args)]
 pub struct DeviceArguments {
-    /// What computes: the best device present, this processor, or dfdx's own tape (slow, obviously right)
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    /// What computes: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` for the second GPU, or `reference`
+    /// (dfdx's own tape: slow, obviously right)
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// Worker threads; never changes a result [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
     Auto,
     Cpu,
-    Cuda,
+    /// The GPU of this number.
+    Cuda(usize),
     Reference,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, String> {
+        let number = |digits: &str| digits.parse().ok().map(DeviceChoice::Cuda);
+        let choice = match text {
+            "auto" => Some(DeviceChoice::Auto),
+            "cpu" => Some(DeviceChoice::Cpu),
+            "cuda" => Some(DeviceChoice::Cuda(0)),
+            "reference" => Some(DeviceChoice::Reference),
+            other => other.strip_prefix("cuda:").and_then(number),
+        };
+        choice.ok_or_else(|| "expected `auto`, `cpu`, `cuda`, `cuda:N` with N from 0, or `reference`".to_owned())
+    }
+}
+
+/// What the commands that compute share.
+#[derive(Debug, Clone, Args)]
+pub struct ComputeArguments {
+    #[command(flatten)]
+    pub experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+    /// Compute again what failed in a way that repeats itself, a loss that is not finite for one
+    #[arg(long)]
+    pub retry_failed: bool,
 }
 
 /// How to answer.

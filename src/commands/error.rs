@@ -32,6 +32,9 @@ pub enum CommandError {
     Picture(String),
     #[error("{0}")]
     Damaged(String),
+    /// A measurement that did not come to an end.
+    #[error("{0}")]
+    Bench(String),
 }
 
 impl CommandError {
@@ -50,47 +53,21 @@ impl CommandError {
             | CommandError::Report(_)
             | CommandError::Write { .. }
             | CommandError::Output(_)
+            | CommandError::Bench(_)
             | CommandError::Picture(_) => 1,
         }
     }
 
     pub fn is_broken_pipe(&self) -> bool {
-        match self {
-            CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
-            CommandError::ReadExperiment { .. }
-            | CommandError::Experiment(_)
-            | CommandError::Usage(_)
-            | CommandError::Data(_)
-            | CommandError::Store(_)
-            | CommandError::Runner(_)
-            | CommandError::Report(_)
-            | CommandError::Write { .. }
-            | CommandError::Picture(_)
-            | CommandError::Damaged(_) => false,
-        }
+        matches!(self, CommandError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
     /// The text for stderr: an experiment's problems with their places, else one `error:` line.
     pub fn render(&self, color: bool) -> String {
-        match self {
-            CommandError::Experiment(problems) => format!("{}\n", problems.render(color).trim_end()),
-            CommandError::ReadExperiment { .. }
-            | CommandError::Usage(_)
-            | CommandError::Data(_)
-            | CommandError::Store(_)
-            | CommandError::Runner(_)
-            | CommandError::Report(_)
-            | CommandError::Write { .. }
-            | CommandError::Output(_)
-            | CommandError::Picture(_)
-            | CommandError::Damaged(_) => {
-                if color {
-                    format!("\x1b[1;31merror\x1b[0m: {self}\n")
-                } else {
-                    format!("error: {self}\n")
-                }
-            }
+        if let CommandError::Experiment(problems) = self {
+            return format!("{}\n", problems.render(color).trim_end());
         }
+        if color { format!("\x1b[1;31merror\x1b[0m: {self}\n") } else { format!("error: {self}\n") }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::commands::arguments::{DeviceArguments, DeviceChoice, ExperimentArgume
 use crate::commands::error::CommandError;
 use crate::content::Key;
 use crate::data::{self, DataError, DigestCache};
-use crate::device::Pool;
+use crate::device::{Pool, cuda};
 use crate::experiment::recipe::{Backend, Dataset, Split};
 use crate::experiment::{self, Experiment, LoadOptions};
 use crate::runner::provenance::Origin;
@@ -15,16 +15,31 @@ use crate::store::Store;
 /// The folder all of a smoke run's files go to.
 const SMOKE: &str = "smoke";
 
-/// The backend a choice means on this machine.
-pub fn backend(choice: DeviceChoice) -> Result<Backend, CommandError> {
+/// The backend a choice means on this machine, and which GPU.
+pub fn backend(choice: DeviceChoice) -> Result<(Backend, usize), CommandError> {
     match choice {
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Backend::Cpu),
-        DeviceChoice::Reference => Ok(Backend::Reference),
-        DeviceChoice::Cuda => Err(CommandError::Usage(
-            "`--device cuda` is not in this version, it computes on `cpu` or `reference`; \
-             `table` and `status` do read CUDA results that a store holds"
-                .to_owned(),
-        )),
+        DeviceChoice::Auto if matches!(cuda::device_count(), Ok(1..)) => Ok((Backend::Cuda, 0)),
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok((Backend::Cpu, 0)),
+        DeviceChoice::Reference => Ok((Backend::Reference, 0)),
+        DeviceChoice::Cuda(ordinal) => match cuda::device_count() {
+            Ok(count) if ordinal < count => Ok((Backend::Cuda, ordinal)),
+            Ok(0) => Err(CommandError::Usage(
+                "`--device cuda` finds no GPU: the driver lists none; `ablate doctor` says more".to_owned(),
+            )),
+            Ok(count) => Err(CommandError::Usage(format!(
+                "`--device cuda:{ordinal}` finds no such GPU: they are numbered from 0, and there {}",
+                if count == 1 { "is 1".to_owned() } else { format!("are {count}") }
+            ))),
+            Err(error) => Err(CommandError::Usage(format!("`--device cuda` cannot compute here: {error}"))),
+        },
+    }
+}
+
+/// The backend a choice speaks of, for commands that only look: no device is needed to read its results.
+pub fn named_backend(choice: DeviceChoice) -> Result<Backend, CommandError> {
+    match choice {
+        DeviceChoice::Cuda(_) => Ok(Backend::Cuda),
+        DeviceChoice::Auto | DeviceChoice::Cpu | DeviceChoice::Reference => backend(choice).map(|(backend, _)| backend),
     }
 }
 
@@ -114,9 +129,10 @@ pub fn pool(device: &DeviceArguments) -> Pool {
     Pool::new(device.threads.map_or(cores, usize::from))
 }
 
-pub fn origin(backend: Backend, pool: &Pool) -> Origin {
+pub fn origin((backend, device): (Backend, usize), pool: &Pool) -> Origin {
     Origin {
         backend,
+        device,
         threads: pool.threads() as u32,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         command: std::env::args().collect::<Vec<_>>().join(" "),

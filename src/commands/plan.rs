@@ -38,7 +38,7 @@ struct Line<'a> {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let backend = open::backend(arguments.device.device)?;
+    let backend = open::named_backend(arguments.device.device)?;
     let experiment = open::experiment(&arguments.experiment, backend, Reading::Look)?;
     let store = open::existing_store(&arguments.experiment.places, experiment.smoke)?;
     let mut lines = Vec::new();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{ComputeArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::{Ending, gather, open, print, print_json, sweep};
@@ -15,29 +15,16 @@ use crate::store::Store;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    pub experiment: ExperimentArguments,
-    #[command(flatten)]
-    pub device: DeviceArguments,
-    #[command(flatten)]
-    pub output: OutputArguments,
-    /// Compute again what failed in a way that repeats itself
-    #[arg(long)]
-    pub retry_failed: bool,
+    pub compute: ComputeArguments,
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let backend = open::backend(arguments.device.device)?;
-    let mut experiment = open::experiment(&arguments.experiment, backend, Reading::ComputeBase)?;
+    let arguments = &arguments.compute;
+    let device = open::backend(arguments.device.device)?;
+    let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::ComputeBase)?;
     keep_first_seed(&mut experiment);
-    let sweep = sweep::Arguments {
-        experiment: arguments.experiment.clone(),
-        device: arguments.device.clone(),
-        output: arguments.output,
-        retry_failed: arguments.retry_failed,
-        fail_fast: false,
-    };
-    let (store, summary) = sweep::compute(&sweep, &experiment)?;
-    show(arguments, &experiment, &store)?;
+    let (store, summary) = sweep::compute(arguments, device, &experiment, false)?;
+    show(arguments.output, &experiment, &store)?;
     if !arguments.output.quiet {
         eprintln!("{}", sweep::closing_line(&summary));
     }
@@ -50,14 +37,14 @@ fn keep_first_seed(experiment: &mut Experiment) {
 }
 
 /// Every metric of the run, what it cost and its key.
-fn show(arguments: &Arguments, experiment: &Experiment, store: &Store) -> Result<(), CommandError> {
+fn show(output: OutputArguments, experiment: &Experiment, store: &Store) -> Result<(), CommandError> {
     let run = &experiment.cells[0].runs[0];
     let state = results::pretrain(store, run.pretrain_key())?;
     let failure = state.failure().map(|failure| failure.message.clone());
     let training = state.hit().map(|found| found.stage);
     let images_per_s = training.as_ref().and_then(Pretrain::images_per_s);
     let rows = gather::rows(Some(store), experiment)?;
-    if arguments.output.json {
+    if output.json {
         let metrics: serde_json::Map<_, _> =
             rows.iter().filter_map(|row| Some((row.full_metric(), serde_json::json!(row.value?)))).collect();
         return print_json(&serde_json::json!({

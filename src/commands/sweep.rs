@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::arguments::ComputeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::progress::Display;
 use crate::commands::{Ending, count, gather, open, print, print_json};
 use crate::experiment::Experiment;
+use crate::experiment::recipe::Backend;
 use crate::report::atomic_file::write_atomically;
 use crate::report::render::Format;
 use crate::report::row::Row;
@@ -24,23 +25,17 @@ use crate::store::Store;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    pub experiment: ExperimentArguments,
-    #[command(flatten)]
-    pub device: DeviceArguments,
-    #[command(flatten)]
-    pub output: OutputArguments,
-    /// Compute again what failed in a way that repeats itself, a loss that is not finite for one
-    #[arg(long)]
-    pub retry_failed: bool,
+    pub compute: ComputeArguments,
     /// Leave at the first failure
     #[arg(long)]
     pub fail_fast: bool,
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let backend = open::backend(arguments.device.device)?;
-    let experiment = open::experiment(&arguments.experiment, backend, Reading::Compute)?;
-    let (store, summary) = compute(arguments, &experiment)?;
+    let Arguments { compute: arguments, fail_fast } = arguments;
+    let device = open::backend(arguments.device.device)?;
+    let experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
+    let (store, summary) = compute(arguments, device, &experiment, *fail_fast)?;
     let rows = gather::rows(Some(&store), &experiment)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
@@ -59,15 +54,19 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     Ok(ending(&summary))
 }
 
-/// Runs what is missing; the experiment's runs, in the file's order.
-pub fn compute(arguments: &Arguments, experiment: &Experiment) -> Result<(Store, Summary), CommandError> {
-    let backend = open::backend(arguments.device.device)?;
+/// Runs what is missing on a backend and its device; the experiment's runs, in the file's order.
+pub fn compute(
+    arguments: &ComputeArguments,
+    device: (Backend, usize),
+    experiment: &Experiment,
+    fail_fast: bool,
+) -> Result<(Store, Summary), CommandError> {
     let store = open::store(&arguments.experiment.places, experiment.smoke)?;
     let pool = open::pool(&arguments.device);
     let interrupt = interrupt_flag();
-    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: arguments.fail_fast };
+    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast };
     let mut display = Display::new(experiment, arguments.output.quiet, Arc::clone(&interrupt));
-    let mut runner = Runner::new(&store, &pool, open::origin(backend, &pool), policy, &interrupt);
+    let mut runner = Runner::new(&store, &pool, open::origin(device, &pool), policy, &interrupt);
     let summary = runner.sweep(experiment, &mut display)?;
     display.finish();
     drop(runner);
@@ -93,7 +92,7 @@ fn interrupt_flag() -> Arc<AtomicBool> {
 
 /// Writes the results as Parquet: one row a cell, seed and metric, and the histories of all runs.
 fn write_tables(
-    arguments: &Arguments,
+    arguments: &ComputeArguments,
     experiment: &Experiment,
     store: &Store,
     rows: &[Row],

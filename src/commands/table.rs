@@ -33,7 +33,7 @@ pub struct Arguments {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct DeviceFilter {
     /// Only what this device computed [default: every device's records]
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
 }
 
@@ -72,7 +72,7 @@ pub fn on_every_backend(
 ) -> Result<Vec<(Backend, Experiment)>, CommandError> {
     let backends = match filter.device {
         None | Some(DeviceChoice::Auto) => vec![Backend::Cuda, Backend::Cpu, Backend::Reference],
-        Some(DeviceChoice::Cuda) => vec![Backend::Cuda],
+        Some(DeviceChoice::Cuda(_)) => vec![Backend::Cuda],
         Some(DeviceChoice::Cpu) => vec![Backend::Cpu],
         Some(DeviceChoice::Reference) => vec![Backend::Reference],
     };

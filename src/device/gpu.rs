@@ -33,7 +33,7 @@ pub fn f32_from_bf16(value: u16) -> f32 {
 }
 
 /// A place in the device's memory. 0 is no place: a kernel takes it for "absent".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Address(pub u64);
 
 impl Address {

@@ -25,6 +25,10 @@ pub fn extract(
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let width = executor.plan().feature_width();
     let mut of = |part: &LabelledImages| {
+        if let Some(resident) = executor.resident() {
+            let values = resident.features_of(&part.images, &pipeline, go_on)?;
+            return Ok(values.map(|values| Features { values, width, labels: part.labels.clone() }));
+        }
         let mut values = Vec::with_capacity(part.labels.len() * width);
         let mut images = Vec::new();
         for start in (0..part.labels.len()).step_by(CHUNK) {

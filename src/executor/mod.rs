@@ -3,27 +3,47 @@
 //! An executor owns the parameters, the running statistics, the optimizer's slots and all working memory, allocated
 //! once when it is built. Views come in NHWC, the N first views before the N second ones.
 
+mod check;
 pub mod cpu;
+pub mod cuda;
+mod layout;
 #[cfg(test)]
 mod parity;
 pub mod reference;
+mod schedule;
 
+use crate::data::Images;
+use crate::device::gpu::{Gpu, GpuError};
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
-use crate::experiment::recipe::{Backend, BatchNormScope, Model, Optimizer};
+use crate::experiment::recipe::{Backend, BatchNormScope, Model, Numerics, Optimizer};
 use crate::model::plan::Plan;
 use crate::model::registry;
+use crate::ops::nt_xent::Metrics;
+use crate::views::Pipeline;
 
 /// What an executor is built for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
     /// Images a training step (2 × `batch` views).
     pub batch: usize,
+    /// Images a piece, where the network sees the batch in pieces and the loss sees it whole; it divides `batch`.
+    pub micro_batch: Option<usize>,
     pub temperature: f32,
     pub batch_norm_scope: BatchNormScope,
     pub optimizer: Optimizer,
+    pub numerics: Numerics,
     /// Worker threads; never changes a bit of any result.
     pub threads: usize,
+    /// Which GPU, from 0.
+    pub device: usize,
+}
+
+impl Setting {
+    /// Images that go through the network at once.
+    pub fn piece(&self) -> usize {
+        self.micro_batch.unwrap_or(self.batch)
+    }
 }
 
 /// Everything that changes while training, in torchvision's layout and the Plan's order.
@@ -64,10 +84,58 @@ impl UpdateNorms {
 pub enum ExecutorError {
     #[error("needs {needed_bytes} bytes of memory, {available_bytes} are available")]
     OutOfMemory { needed_bytes: u64, available_bytes: u64 },
+    #[error(
+        "needs {needed_bytes} bytes of the GPU's memory, {available_bytes} are free: {}",
+        match largest_batch {
+            0 => "no batch of this model fits".to_owned(),
+            batch => format!("the largest batch that fits is {batch}; `micro_batch` takes a larger one in pieces"),
+        }
+    )]
+    OutOfGpuMemory { needed_bytes: u64, available_bytes: u64, largest_batch: usize },
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     #[error("this CPU lacks {missing}, which the `cpu` executor needs to give the same bits on every machine")]
     MissingInstructions { missing: &'static str },
     #[error("{0}")]
     Device(String),
+}
+
+/// A training as an executor sees it that keeps the images and makes the views by itself.
+pub struct Feed<'a> {
+    pub images: &'a Images,
+    pub pipeline: &'a Pipeline,
+    pub steps_per_epoch: u64,
+    /// The rate of every step, from step 0 on.
+    pub learning_rates: &'a [f64],
+}
+
+/// What came of some steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Steps {
+    /// The loss of each.
+    pub losses: Vec<f32>,
+    /// Of the last, where it was to be measured.
+    pub detail: Option<(UpdateNorms, Metrics)>,
+}
+
+/// An executor that runs whole steps: views, forward, loss, backward, update.
+pub trait Resident {
+    /// Takes the images and the rates in. `load` may come before or after.
+    fn attach(&mut self, feed: &Feed) -> Result<(), ExecutorError>;
+
+    /// The next `n` steps, all of one epoch, whose examples in order are `order`.
+    fn steps(&mut self, epoch: u32, order: &[u32], n: usize, measured: bool) -> Result<Steps, ExecutorError>;
+
+    /// Backbone features in evaluation mode of all `images`, n × feature width; none when `go_on` says no on the way.
+    fn features_of(
+        &mut self,
+        images: &Images,
+        pipeline: &Pipeline,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Vec<f32>>, ExecutorError>;
+
+    /// The device, for evaluations that run on it.
+    fn gpu(&mut self) -> &mut dyn Gpu;
 }
 
 pub trait Executor {
@@ -99,6 +167,11 @@ pub trait Executor {
 
     /// Backbone features in evaluation mode (running statistics), n × feature width. `images`: n × side × side × 3, any n.
     fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError>;
+
+    /// This executor as one that runs whole steps, where it can.
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        None
+    }
 }
 
 /// The executor of a backend for one of the compiled models.
@@ -110,6 +183,6 @@ pub fn build(model: &Model, setting: &Setting, backend: Backend) -> Result<Box<d
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
         Backend::Reference => Ok(Box::new(ReferenceExecutor::new(model, setting).map_err(not_compiled)?)),
-        Backend::Cuda => Err(ExecutorError::Device("this version has no CUDA executor".to_owned())),
+        Backend::Cuda => Ok(Box::new(cuda::on_device(registry::plan(model).map_err(not_compiled)?, setting)?)),
     }
 }

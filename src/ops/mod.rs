@@ -11,5 +11,6 @@ pub mod linear;
 pub mod nt_xent;
 pub mod optimizer;
 pub mod pool2d;
+pub mod precision;
 pub mod schedule;
 pub mod wide;

@@ -7,6 +7,7 @@ mod reporter;
 mod stage;
 mod training;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::content::Key;
 use crate::data::{self, DataError, Dataset};
 use crate::device::Pool;
+use crate::device::gpu::Properties;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
 use crate::record::Failure;
@@ -30,6 +32,8 @@ pub struct Runner<'a> {
     pub policy: Policy,
     /// Set from outside to leave at the next step.
     pub interrupt: &'a AtomicBool,
+    /// The GPU in use, once there is one.
+    gpu: OnceCell<Properties>,
     /// The data set in memory, kept while the next run asks for the same.
     loaded: Option<(String, Rc<Dataset>)>,
 }
@@ -144,7 +148,7 @@ impl<'a> Runner<'a> {
         policy: Policy,
         interrupt: &'a AtomicBool,
     ) -> Runner<'a> {
-        Runner { store, pool, origin, policy, interrupt, loaded: None }
+        Runner { store, pool, origin, policy, interrupt, gpu: OnceCell::new(), loaded: None }
     }
 
     /// Every run of the experiment that the store does not hold.

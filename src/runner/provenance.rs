@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::device;
+use crate::device::gpu::Properties;
 use crate::experiment::recipe::Backend;
 use crate::record::Provenance;
 
@@ -11,6 +12,8 @@ use crate::record::Provenance;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
     pub backend: Backend,
+    /// Which GPU, from 0.
+    pub device: usize,
     pub threads: u32,
     pub host: String,
     pub command: String,
@@ -41,16 +44,21 @@ pub fn code_digest() -> &'static str {
 
 impl Origin {
     /// The provenance of a stage that ends now.
-    pub fn provenance(&self, begun: Begun) -> Provenance {
-        let details = BTreeMap::from([
+    pub fn provenance(&self, begun: Begun, gpu: Option<&Properties>) -> Provenance {
+        let mut details = BTreeMap::from([
             ("instruction_sets".to_owned(), device::instruction_sets()),
             ("target".to_owned(), format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
         ]);
+        if let Some(gpu) = gpu {
+            details.insert("processor".to_owned(), device::processor_name());
+            details.insert("gpu_architecture".to_owned(), gpu.architecture.clone());
+            details.extend(gpu.versions.iter().cloned());
+        }
         Provenance {
             ablate_version: env!("CARGO_PKG_VERSION").to_owned(),
             code: code_digest().to_owned(),
             backend: self.backend.name().to_owned(),
-            device: device::processor_name(),
+            device: gpu.map_or_else(device::processor_name, |gpu| gpu.name.clone()),
             details,
             threads: self.threads,
             host: self.host.clone(),

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use crate::content::Key;
 use crate::data::Dataset;
+use crate::device::gpu::GpuError;
 use crate::executor::{Executor, ExecutorError};
 use crate::experiment::evaluation_names;
 use crate::experiment::run::Run;
@@ -105,8 +106,10 @@ pub fn fail(runner: &Runner, claim: Claim, preimage: &str, failure: &Failure, be
 /// The failure record's words for an executor that cannot.
 pub fn executor_failure(error: &ExecutorError) -> Failure {
     let kind = match error {
-        ExecutorError::OutOfMemory { .. } => FailureKind::OutOfMemory,
-        ExecutorError::MissingInstructions { .. } | ExecutorError::Device(_) => FailureKind::Other,
+        ExecutorError::OutOfMemory { .. }
+        | ExecutorError::OutOfGpuMemory { .. }
+        | ExecutorError::Gpu(GpuError::OutOfMemory { .. }) => FailureKind::OutOfMemory,
+        ExecutorError::MissingInstructions { .. } | ExecutorError::Device(_) | ExecutorError::Gpu(_) => FailureKind::Other,
     };
     Failure { kind, message: error.to_string(), step: None }
 }

@@ -1,5 +1,6 @@
 //! The training stage: an encoder from its record, or trained now.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::content::Key;
@@ -28,7 +29,13 @@ pub fn trained(
 ) -> Result<Step<Encoder>, RunnerError> {
     let key = run.pretrain_key();
     let mut executor = match executor::build(&run.model, &setting(runner, run), run.backend) {
-        Ok(executor) => executor,
+        Ok(mut executor) => {
+            if let Some(resident) = executor.resident() {
+                // Set once: a process computes on one GPU.
+                let _ = runner.gpu.set(resident.gpu().properties());
+            }
+            executor
+        }
         Err(error) => return Ok(Step::Ended(Outcome::TrainingFailed(executor_failure(&error)))),
     };
     loop {
@@ -123,6 +130,10 @@ fn commit(
     let checkpoint = claim.put_blob(blob::CHECKPOINT, &bytes)?.digest;
     claim.put_blob(blob::HISTORY, &trained.history.to_parquet().map_err(RunnerError::artefact)?)?;
     claim.put_blob(blob::VIEWS, &sheet)?;
+    if let Some(resident) = executor.resident() {
+        let engines: BTreeMap<String, String> = resident.gpu().choices().into_iter().collect();
+        claim.put_blob(blob::ENGINES, serde_json::to_string_pretty(&engines).expect("names and texts").as_bytes())?;
+    }
     let stage = Stage::Pretrain(records::pretrain(run, trained, executor.plan()));
     let body = records::body(runner, run.pretrain_key(), stage, begun);
     let committed = claim.commit(&body, &run.pretrain_preimage())?;
@@ -144,10 +155,13 @@ fn divergence_note(key: &Key) -> String {
 fn setting(runner: &Runner, run: &Run) -> Setting {
     Setting {
         batch: run.train.batch as usize,
+        micro_batch: None,
         temperature: run.train.temperature as f32,
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,
+        numerics: run.train.numerics,
         threads: runner.pool.threads(),
+        device: runner.origin.device,
     }
 }
 

@@ -69,17 +69,27 @@ impl CostMeter {
 
     /// One step: views and gradient, the update, and everything.
     pub fn step(&mut self, epoch: u32, batch: u32, parts: [Duration; 2], update_s: f64, total: Duration) {
+        let current = self.count(epoch, batch, 1, total);
+        current.views_s += parts[0].as_secs_f64();
+        current.gradient_s += parts[1].as_secs_f64();
+        current.update_s += update_s;
+    }
+
+    /// `n` steps in one piece, whose parts nobody timed.
+    pub fn steps(&mut self, epoch: u32, batch: u32, n: u64, total: Duration) {
+        self.count(epoch, batch, n, total);
+    }
+
+    fn count(&mut self, epoch: u32, batch: u32, steps: u64, total: Duration) -> &mut Epoch {
         if self.current.is_some_and(|current| current.epoch != epoch) {
             self.finished.extend(self.current.take().map(|current| current.cost()));
         }
         let blank = Epoch { epoch, steps: 0, images: 0, views_s: 0.0, gradient_s: 0.0, update_s: 0.0, total_s: 0.0 };
         let current = self.current.get_or_insert(blank);
-        current.steps += 1;
-        current.images += u64::from(batch);
-        current.views_s += parts[0].as_secs_f64();
-        current.gradient_s += parts[1].as_secs_f64();
-        current.update_s += update_s;
+        current.steps += steps;
+        current.images += steps * u64::from(batch);
         current.total_s += total.as_secs_f64();
+        current
     }
 
     /// Pairs of views a second in the current epoch.

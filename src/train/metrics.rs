@@ -7,34 +7,37 @@ use crate::executor::{Executor, UpdateNorms};
 use crate::history::Detail;
 use crate::ops::nt_xent::{Metrics, measure};
 
-/// Updates the parameters; with `detail` (the number of images a step) also measures norms and embeddings around the update.
+/// Updates the parameters; with `measured` (the number of images a step) also measures norms and embeddings around the update.
 /// Returns the seconds of the update, its norms included.
 pub fn update(
     executor: &mut dyn Executor,
     learning_rate: f64,
-    detail: Option<usize>,
+    measured: Option<usize>,
     pool: &Pool,
 ) -> (Option<Detail>, f64) {
-    let Some(batch) = detail else {
+    let Some(batch) = measured else {
         let began = Instant::now();
         executor.update(learning_rate);
         return (None, began.elapsed().as_secs_f64());
     };
     let began = Instant::now();
-    let UpdateNorms { gradient, parameter, update } = executor.update_measured(learning_rate);
+    let norms = executor.update_measured(learning_rate);
     let seconds = began.elapsed().as_secs_f64();
     let projections = executor.projections();
-    let Metrics { alignment, uniformity, contrastive_top1 } =
-        measure(&projections, projections.len() / (2 * batch), pool);
-    let measured = Detail {
-        gradient_norm: gradient,
-        parameter_norm: parameter,
-        update_norm: update,
-        alignment,
-        uniformity,
-        contrastive_top1,
-    };
-    (Some(measured), seconds)
+    let embeddings = measure(&projections, projections.len() / (2 * batch), pool);
+    (Some(detail(norms, embeddings)), seconds)
+}
+
+/// What a history keeps of a measured step.
+pub fn detail(norms: UpdateNorms, embeddings: Metrics) -> Detail {
+    Detail {
+        gradient_norm: norms.gradient,
+        parameter_norm: norms.parameter,
+        update_norm: norms.update,
+        alignment: embeddings.alignment,
+        uniformity: embeddings.uniformity,
+        contrastive_top1: embeddings.contrastive_top1,
+    }
 }
 
 /// The first measurement that is not finite, by name.

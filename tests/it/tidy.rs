@@ -18,9 +18,10 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("model", 3, &["experiment", "random"]),
     ("views", 3, &["experiment", "data", "random", "device"]),
     ("ops", 4, &["experiment", "model", "device"]),
-    ("executor", 5, &["experiment", "model", "ops", "device"]),
+    ("executor", 5, &["experiment", "data", "views", "model", "ops", "device"]),
     ("train", 6, &["experiment", "history", "record", "data", "views", "model", "ops", "executor", "random", "device"]),
     ("evaluate", 6, &["experiment", "record", "data", "views", "model", "ops", "executor", "random", "device"]),
+    ("bench", 7, &["experiment", "data", "views", "model", "ops", "executor", "random", "device"]),
     ("report", 7, &["content", "experiment", "history", "record", "results", "store"]),
     (
         "runner",
@@ -45,6 +46,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
         "commands",
         8,
         &[
+            "bench",
             "content",
             "data",
             "device",

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::cpu::memory::parts;
-use crate::executor::cpu::schedule::{Flow, read_by_backward};
+use crate::executor::schedule::{Flow, read_by_backward};
 use crate::model::plan::{Activation, Op, PoolKind, ValueId};
 use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
 use crate::ops::conv2d::Convolution;

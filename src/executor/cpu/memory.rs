@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::executor::cpu::schedule::Schedule;
+use crate::executor::schedule::Schedule;
 use crate::executor::{ExecutorError, Setting};
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::batch_norm::Normalization;

@@ -4,11 +4,8 @@
 //! is one arena whose places are given before the first step.
 
 mod backward;
-mod check;
 mod forward;
-mod layout;
 mod memory;
-mod schedule;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -20,8 +17,8 @@ pub use memory::needed_bytes;
 
 use crate::device::{self, Pool};
 use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners, parts};
-use crate::executor::cpu::schedule::Schedule;
-use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms};
+use crate::executor::schedule::Schedule;
+use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms, check};
 use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::{nt_xent, optimizer};

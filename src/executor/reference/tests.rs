@@ -8,7 +8,7 @@ use dfdx::tensor_ops::Backward;
 use super::ReferenceExecutor;
 use super::nt_xent::nt_xent;
 use crate::executor::{Executor, Setting, State};
-use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
+use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem};
 
 use crate::model::plan::{ParameterKind, Plan};
 use crate::model::{twin, typed};
@@ -96,6 +96,7 @@ fn golden_run(golden: &Value) -> GoldenRun {
     let sgd = &golden["sgd"];
     let setting = Setting {
         batch: n,
+        micro_batch: None,
         temperature: number(&golden["temperature"]) as f32,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd {
@@ -104,7 +105,9 @@ fn golden_run(golden: &Value) -> GoldenRun {
             weight_decay: sgd["weight_decay"].as_f64().unwrap_or(0.0),
             decay: DecayScope::All,
         },
+        numerics: Numerics::F32,
         threads: 2,
+        device: 0,
     };
     let mut executor = ReferenceExecutor::new(&model, &setting).unwrap();
     let plan = executor.plan().clone();
@@ -174,7 +177,16 @@ fn nesterov_on_the_cifar_stem_trains_as_in_pytorch() {
 fn twin_executor(scope: BatchNormScope, threads: usize) -> ReferenceExecutor {
     let (backbone, head) = twin::small();
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
-    let setting = Setting { batch: 6, temperature: 0.5, batch_norm_scope: scope, optimizer, threads };
+    let setting = Setting {
+        batch: 6,
+        micro_batch: None,
+        temperature: 0.5,
+        batch_norm_scope: scope,
+        optimizer,
+        numerics: Numerics::F32,
+        threads,
+        device: 0,
+    };
     let mut executor = ReferenceExecutor::of_model(typed::build(&backbone, Some(&head)), &setting);
     let state = golden_fill(&executor.plan().clone());
     executor.load(&state);
@@ -309,10 +321,13 @@ fn models_of_several_sides_evaluate() {
         let model = Model { backbone: Backbone::ResNet18 { stem }, side, head: Head::None, initialization };
         let setting = Setting {
             batch: 1,
+            micro_batch: None,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::Joint,
             optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
+            numerics: Numerics::F32,
             threads: 2,
+            device: 0,
         };
         let mut executor = ReferenceExecutor::new(&model, &setting).unwrap();
         let state = golden_fill(&executor.plan().clone());

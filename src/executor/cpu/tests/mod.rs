@@ -4,13 +4,22 @@ mod whole;
 
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::{Executor, Setting, State};
-use crate::experiment::recipe::{BatchNormScope, DecayScope, Optimizer};
+use crate::experiment::recipe::{BatchNormScope, DecayScope, Numerics, Optimizer};
 use crate::model::plan::{ParameterKind, Plan};
 use crate::ops::optimizer;
 
 fn setting(batch: usize, threads: usize) -> Setting {
     let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::All };
-    Setting { batch, temperature: 0.5, batch_norm_scope: BatchNormScope::View, optimizer, threads }
+    Setting {
+        batch,
+        micro_batch: None,
+        temperature: 0.5,
+        batch_norm_scope: BatchNormScope::View,
+        optimizer,
+        numerics: Numerics::F32,
+        threads,
+        device: 0,
+    }
 }
 
 /// splitmix64 of seed · 2³² + index, its upper 24 bits in [−1, 1).

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
 use crate::executor::{Executor, Setting, State};
-use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Optimizer, Stem};
+use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem};
 use crate::model::initialize::initialize;
 use crate::model::plan::{ParameterKind, Plan};
 use crate::model::typed::{self, TypedModel};
@@ -73,7 +73,16 @@ fn resnet18(stem: Stem, head: Head) -> Box<dyn TypedModel> {
 }
 
 fn setting(batch: usize, batch_norm_scope: BatchNormScope) -> Setting {
-    Setting { batch, temperature: 0.5, batch_norm_scope, optimizer: SGD, threads: 2 }
+    Setting {
+        batch,
+        micro_batch: None,
+        temperature: 0.5,
+        batch_norm_scope,
+        optimizer: SGD,
+        numerics: Numerics::F32,
+        threads: 2,
+        device: 0,
+    }
 }
 
 /// As training starts, but batch-norm scales are 1 ± ¼ and shifts ± ¼: at 1 and 0 they would hide in every product.

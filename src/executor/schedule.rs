@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::executor::cpu::layout::{Lifetime, place};
+use crate::executor::layout::{Lifetime, place};
 use crate::model::plan::{Activation, Op, Plan, Shape, ValueId};
 use crate::ops::batch::Batch;
 use crate::ops::conv2d::Convolution;

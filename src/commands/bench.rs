@@ -1,0 +1,196 @@
+//! `ablate bench`: how fast a training runs here, where a GPU's step goes, and how far its numbers are from the processor's.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::bench::parity::Comparison;
+use crate::bench::report::{self, Found};
+use crate::bench::speed::{Speed, Subject};
+use crate::bench::{self, speed};
+use crate::commands::arguments::DeviceArguments;
+use crate::commands::error::CommandError;
+use crate::commands::{Ending, open, print, print_json};
+use crate::data;
+use crate::experiment::recipe::{Backend, Builtin, Dataset, Numerics, Split, Stem};
+
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum What {
+    /// Pairs of views a second of the whole step of ResNet-18
+    Train(TrainArguments),
+    /// Every kernel of a GPU's step, timed alone
+    Kernels(TrainArguments),
+    /// Operations, the whole model and some steps of a training against the `cpu` executor
+    Parity(ParityArguments),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TrainArguments {
+    #[arg(long, value_enum, default_value_t = StemChoice::Imagenet)]
+    pub stem: StemChoice,
+    /// Images a step
+    #[arg(long, default_value_t = 256)]
+    pub batch: usize,
+    /// [default: the device's own]
+    #[arg(long, value_enum)]
+    pub numerics: Option<NumericsChoice>,
+    /// Trainings side by side
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+    /// Seconds to measure, at least
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ParityArguments {
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    /// Fewer channels, images and steps
+    #[arg(long)]
+    pub quick: bool,
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StemChoice {
+    Imagenet,
+    Cifar,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NumericsChoice {
+    F32,
+    Bf16,
+}
+
+pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    match &arguments.what {
+        What::Train(arguments) => train(arguments),
+        What::Kernels(arguments) => time_kernels(arguments),
+        What::Parity(arguments) => compare(arguments),
+    }
+}
+
+fn failed(error: &impl std::fmt::Display) -> CommandError {
+    CommandError::Bench(error.to_string())
+}
+
+fn subject(arguments: &TrainArguments) -> Result<Subject, CommandError> {
+    let (backend, device) = open::backend(arguments.device.device)?;
+    let numerics = match (arguments.numerics, backend) {
+        (Some(NumericsChoice::Bf16), Backend::Cpu | Backend::Reference) => {
+            return Err(CommandError::Usage("`--numerics bf16` needs the device `cuda`".to_owned()));
+        }
+        (Some(NumericsChoice::Bf16) | None, Backend::Cuda) => Numerics::Bf16,
+        (Some(NumericsChoice::F32), _) | (None, Backend::Cpu | Backend::Reference) => Numerics::F32,
+    };
+    Ok(Subject {
+        stem: match arguments.stem {
+            StemChoice::Imagenet => Stem::ImageNet,
+            StemChoice::Cifar => Stem::Cifar,
+        },
+        batch: arguments.batch,
+        numerics,
+        backend,
+        device,
+        threads: open::pool(&arguments.device).threads(),
+        jobs: usize::from(arguments.jobs),
+        seconds: arguments.seconds,
+    })
+}
+
+fn train(arguments: &TrainArguments) -> Result<Ending, CommandError> {
+    let subject = subject(arguments)?;
+    let per_class = u32::try_from(subject.batch.div_ceil(5)).unwrap_or(u32::MAX).clamp(200, 5000);
+    let builtin = Builtin { n_classes: 10, train_per_class: per_class, test_per_class: 1, seed: 0 };
+    let dataset = data::load(&Dataset::Builtin(builtin), Split::Official)?;
+    let speed = speed::train(&subject, &dataset.train.images, &bench::views()).map_err(|error| failed(&error))?;
+    if arguments.json {
+        print_json(&json!({
+            "stem": format!("{:?}", subject.stem), "batch": subject.batch, "numerics": format!("{:?}", subject.numerics),
+            "backend": subject.backend.name(), "jobs": subject.jobs, "threads": subject.threads, "speed": speed,
+        }))?;
+    } else {
+        print(&as_text(&subject, &speed))?;
+    }
+    Ok(Ending::Complete)
+}
+
+fn as_text(subject: &Subject, speed: &Speed) -> String {
+    let Subject { stem, batch, numerics, backend, jobs, .. } = subject;
+    let mut text = format!("{stem:?} stem, batch {batch}, {numerics:?} on {}, {jobs} at a time\n", backend.name());
+    text.push_str(&format!("  {:<10} {:>10.1}\n", "pairs/s", speed.pairs_per_s));
+    let parts = [
+        ("step", Some(speed.step_ms)),
+        ("views", speed.views_ms),
+        ("gradient", speed.gradient_ms),
+        ("update", speed.update_ms),
+    ];
+    for (name, ms) in parts {
+        if let Some(ms) = ms {
+            text.push_str(&format!("  {name:<10} {ms:>10.3} ms\n"));
+        }
+    }
+    text
+}
+
+fn time_kernels(arguments: &TrainArguments) -> Result<Ending, CommandError> {
+    let subject = subject(arguments)?;
+    if subject.backend != Backend::Cuda {
+        return Err(CommandError::Usage("`bench kernels` times a GPU's kernels: it needs the device `cuda`".to_owned()));
+    }
+    let kernels = report::kernels(&subject).map_err(|error| failed(&error))?;
+    if arguments.json {
+        print_json(&json!({ "stem": format!("{:?}", subject.stem), "batch": subject.batch, "kernels": kernels }))?;
+    } else {
+        let mut text = String::new();
+        for kernel in &kernels {
+            text.push_str(&format!("{:>9.1} us {:>4} x {}\n", kernel.total_us, kernel.count, kernel.what));
+        }
+        print(&text)?;
+    }
+    Ok(Ending::Complete)
+}
+
+fn compare(arguments: &ParityArguments) -> Result<Ending, CommandError> {
+    let (backend, device) = open::backend(arguments.device.device)?;
+    if backend == Backend::Reference {
+        return Err(CommandError::Usage("`bench parity` compares `cuda` or `cpu` with `cpu`".to_owned()));
+    }
+    let threads = open::pool(&arguments.device).threads();
+    let found = report::parity(backend, device, threads, arguments.quick).map_err(|error| failed(&error))?;
+    if arguments.json {
+        print_json(&serde_json::to_value(&found).expect("names and numbers"))?;
+    } else {
+        print(&parity_text(&found))?;
+    }
+    Ok(if found.bits_repeat { Ending::Complete } else { Ending::Incomplete })
+}
+
+fn parity_text(found: &Found) -> String {
+    let mut text = format!("{:<44} {:>9} {:>9} {:>9}\n", "against cpu", "loss", "gradient", "features");
+    for line in found.operations.iter().chain(&found.whole) {
+        let Comparison { what, loss, gradient, features, .. } = line;
+        text.push_str(&format!("{what:<44} {loss:>9.1e} {gradient:>9.1e} {features:>9.1e}\n"));
+    }
+    for (numerics, expected, found) in &found.losses {
+        let (Some(expected), Some(found)) = (expected.last(), found.last()) else { continue };
+        text.push_str(&format!("loss after the last step, {numerics}: {found}, cpu {expected}\n"));
+    }
+    let same = if found.bits_repeat { "the same bits" } else { "DIFFERENT BITS" };
+    text.push_str(&format!("{} repetitions, one by one and side by side: {same}\n", found.repeats.len()));
+    text
+}
