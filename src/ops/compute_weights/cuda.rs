@@ -18,7 +18,7 @@ impl Layout {
     /// What the kernels read: the tensors, then the chunks of `spread`, then those of `gather`. To be uploaded once.
     ///
     /// # Panics
-    /// When a tensor has 2³¹ numbers or more.
+    /// When a tensor has 2³¹ groups of eight numbers or more.
     pub fn table(&self) -> Vec<u8> {
         let mut table: Vec<u8> = self.tensors.iter().flat_map(tensor_bytes).collect();
         for chunks in [self.spread_chunks(), self.gather_chunks()] {

@@ -20,7 +20,7 @@ fn plan() -> Plan {
     ];
     let (mut parameters, mut ops, mut offset) = (Vec::new(), Vec::new(), 0);
     let mut add = |shape: Vec<usize>, kind| {
-        let parameter = Parameter { name: format!("{}", parameters.len()), shape, offset, kind };
+        let parameter = Parameter { name: parameters.len().to_string(), shape, offset, kind };
         offset += parameter.len();
         parameters.push(parameter);
         ParameterId(parameters.len() - 1)

@@ -3,6 +3,7 @@
 // One weight. Flat: outputs × kernel × kernel × channels of float. Matrix: (out_rows × out_columns × outputs) rows of
 // (rows × columns × padded) numbers, in which output pixel and input pixel are joined by the tap
 // (input row + row_padding − output row · stride, likewise the column); 0 where there is no such tap and in the padding.
+// A matrix has fewer than 2^31 groups of eight numbers.
 struct ComputeWeightsTensor {
   u64 flat;      // numbers from the start of the flat buffers
   u64 weight;    // bytes from the start of the weights
@@ -50,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(256) compute_weights_spread(const C
     int kw = (int)(pixel % t.columns) + t.column_padding - (int)(out_pixel % t.out_columns) * t.stride;
     float values[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     if (kh >= 0 && kh < t.kernel && kw >= 0 && kw < t.kernel) {
-      u64 start = ((u64)output * t.kernel * t.kernel + kh * t.kernel + kw) * t.channels + channel;
+      u64 start = (u64)(output * t.kernel * t.kernel + kh * t.kernel + kw) * t.channels + channel;
       compute_weights_load(from + start, t.channels - (int)channel, aligned, values);
     }
     store8(to + (u64)at * 8, values);
@@ -74,14 +75,16 @@ extern "C" __global__ void __launch_bounds__(256) compute_weights_gather(const C
     u32 output = rest / taps, tap = rest - output * taps;
     int kh = (int)(tap / t.kernel), kw = (int)(tap % t.kernel);
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+#pragma unroll 1
     for (int oh = 0; oh < t.out_rows; ++oh) {
       int row = oh * t.stride + kh - t.row_padding;
       if (row < 0 || row >= t.rows) continue;
+#pragma unroll 1
       for (int ow = 0; ow < t.out_columns; ++ow) {
         int column = ow * t.stride + kw - t.column_padding;
         if (column < 0 || column >= t.columns) continue;
-        u64 line = ((u64)(oh * t.out_columns + ow) * outputs + output) * (t.rows * t.columns) + row * t.columns + column;
-        u64 start = line * t.padded + channel;
+        u32 line = ((oh * t.out_columns + ow) * outputs + output) * (t.rows * t.columns) + row * t.columns + column;
+        u64 start = (u64)line * t.padded + channel;
         float values[8];
         if (t.gradient_is_f32) compute_weights_load((const float*)from + start, 8, true, values);
         else load8((const store_t*)from + start, values);

@@ -191,7 +191,7 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f64, what: &str) {
     assert!(error <= tolerance * norm, "{what}: {error:e} of {norm:e}");
 }
 
-/// Taps that touch the input nowhere, as (row, column).
+/// Taps that touch the input nowhere, as places in the window.
 fn dead_taps(case: &Case) -> Vec<usize> {
     let Convolution { input, output, window } = case.cpu();
     let live = |tap: usize, outputs: usize, size: usize| {
@@ -257,6 +257,7 @@ fn dense_joins_all_pixels() {
     check(case(5, (2, 2), (16, 24), HALVE), Way::Dense);
     check(case(3, (2, 2), (11, 3), HALVE), Way::Dense);
     check(case(3, (1, 2), (8, 8), THREE), Way::Dense);
+    check(case(3, (2, 2), (8, 5), (3, 2, 2)), Way::Dense);
     check(case(3, (1, 3), (5, 3), (5, 2, 2)), Way::Dense);
     check(case(3, (2, 2), (3, 4), (2, 1, 0)), Way::Engine);
 }
