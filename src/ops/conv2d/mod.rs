@@ -7,7 +7,11 @@
 //! under them, so every output pixel is one matrix product a kernel row and padding is never multiplied.
 
 pub mod cpu;
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 mod patches;
+pub mod small_maps;
 mod taps;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,9 @@
 //! Gradients: dx = dy · w, dw = dyᵀ · x, dbias = Σ over images of dy.
 
 pub mod cpu;
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 mod tests;
 
