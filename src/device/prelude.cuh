@@ -82,7 +82,8 @@ __device__ __forceinline__ float exponential(float x) {
   float polynomial = 0.5f + r * (1.0f / 6.0f + r * (1.0f / 24.0f + r * tail));
   float mantissa = 1.0f + (r + r * r * polynomial);
   float scaled = __uint_as_float(__float_as_uint(mantissa) + (__float_as_uint(rounded) << 23));
-  return x < lowest ? 0.0f : scaled;
+  // Not by `scaled`: the bits of a device's NaN turn into a finite number there.
+  return x != x ? x : x < lowest ? 0.0f : scaled;
 }
 
 // Philox4x32-10, the same words as random::philox.

@@ -8,10 +8,13 @@
 //! With u_i = log Σ_{j≠i,p(i)} exp(s(i,j)/T) − s(i,p(i))/T the i-th term is softplus(u_i), exact for the smallest losses.
 
 mod cpu;
+pub mod cuda;
 mod exponential;
 mod metrics;
 mod normalize;
 
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 pub mod golden;
 #[cfg(test)]
