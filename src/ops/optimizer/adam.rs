@@ -5,15 +5,15 @@ use crate::ops::optimizer::{Piece, Step};
 /// g′ = g + weight_decay·w; m ← m + (1 − β₁)(g′ − m); v ← β₂v + (1 − β₂)g′²; w ← w − rate·m/(√v·root_scale + ε).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Adam {
-    weight_decay: f32,
-    first_share: f32,
-    beta2: f32,
-    second_share: f32,
-    epsilon: f32,
+    pub weight_decay: f32,
+    pub first_share: f32,
+    pub beta2: f32,
+    pub second_share: f32,
+    pub epsilon: f32,
     /// Learning rate over 1 − β₁ᵗ.
-    rate: f32,
+    pub rate: f32,
     /// 1/√(1 − β₂ᵗ).
-    root_scale: f32,
+    pub root_scale: f32,
 }
 
 impl Adam {

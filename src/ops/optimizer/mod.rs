@@ -4,9 +4,12 @@
 //! LARS's norms, whose partial sums are added in order, so neither threads nor neighbours change a bit.
 
 mod adam;
+pub mod cuda;
 mod lars;
 mod sgd;
 
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 mod tests;
 
