@@ -55,7 +55,8 @@ impl Plan {
     /// # Errors
     /// When the library refuses.
     pub fn execute(&self, handle: &Handle, call: &ConvolutionCall, workspace: Address) -> Result<(), GpuError> {
-        handle.execute(&self.descriptor, variant_pack(call, workspace)?.as_ref())
+        let pack = variant_pack(call, workspace)?;
+        handle.execute(&self.descriptor, &pack)
     }
 }
 
@@ -170,9 +171,9 @@ fn acceptable(notes: &[u32], element: Element) -> bool {
     !refused.iter().any(|note| notes.contains(&(*note as u32)))
 }
 
-fn first<T: Copy>(values: &[T]) -> Result<T, GpuError> {
-    let reason = || "the library told nothing".to_owned();
-    values.first().copied().ok_or_else(|| GpuError::Call { call: "cudnnBackendGetAttribute", reason: reason() })
+fn first<T: Clone>(values: &[T]) -> Result<T, GpuError> {
+    let nothing = || GpuError::Call { call: "cudnnBackendGetAttribute", reason: "the library told nothing".to_owned() };
+    values.first().cloned().ok_or_else(nothing)
 }
 
 impl Planner {
@@ -209,10 +210,7 @@ impl Planner {
     fn plan(&self, configuration: &Rc<Descriptor>, element: Element) -> Result<Option<Plan>, GpuError> {
         let engines = configuration
             .read_descriptors(Attribute::CUDNN_ATTR_ENGINECFG_ENGINE, Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
-        let engine = engines.first().ok_or_else(|| GpuError::Call {
-            call: "cudnnBackendGetAttribute",
-            reason: "a configuration without engine".to_owned(),
-        })?;
+        let engine = first(&engines)?;
         let notes = engine.read_notes()?;
         if !acceptable(&notes, element) {
             return Ok(None);

@@ -11,8 +11,17 @@ use crate::device::cuda::cudnn::{Attribute, Descriptor, Handle, Kind};
 use crate::device::cuda::plan_lock::{EngineChoice, PlanLock};
 use crate::device::gpu::{Address, Convolution, ConvolutionCall, Element, GpuError, Pass};
 
-/// NVIDIA H200 as cuDNN describes a device.
+/// Devices as cuDNN describes them, to make plans without them.
 pub const H200: &str = include_str!("described/h200.json");
+pub const H100: &str = include_str!("described/h100.json");
+pub const A100: &str = include_str!("described/a100.json");
+pub const RTX_4090: &str = include_str!("described/rtx4090.json");
+
+/// Hands one execution to the stream.
+pub type Execution<'a> = dyn Fn() -> Result<(), GpuError> + 'a;
+
+/// How long one execution takes, in µs.
+pub type Timing<'a> = dyn FnMut(&Execution<'_>) -> Result<f64, GpuError> + 'a;
 
 /// What plans are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,9 +217,8 @@ impl Convolutions {
         Ok(plans.into_iter().map(candidate).collect())
     }
 
-    /// The fastest of at most `limit` deterministic ways that fit `workspace`, for a lock. `time` is given something that
-    /// hands one execution to `stream`, and returns how long one takes, in µs. Of equals the heuristic's first is taken,
-    /// one that fails is passed over.
+    /// The fastest of at most `limit` deterministic ways that fit `workspace`, for a lock. Of equals the heuristic's first
+    /// is taken, one that fails is passed over.
     ///
     /// # Errors
     /// `NoPlan` when none of them runs.
@@ -220,7 +228,7 @@ impl Convolutions {
         limit: usize,
         workspace: Workspace,
         stream: CUstream,
-        time: &mut dyn FnMut(&dyn Fn() -> Result<(), GpuError>) -> Result<f64, GpuError>,
+        time: &mut Timing<'_>,
     ) -> Result<EngineChoice, GpuError> {
         let handle = self.handle(stream)?;
         let mut plans = self.acceptable(&call.shape, call.pass, limit)?;

@@ -1,4 +1,4 @@
-use super::{Candidate, Convolutions, H200, Target, description, fastest, is_sound};
+use super::{A100, Candidate, Convolutions, H100, H200, RTX_4090, Target, description, fastest, is_sound};
 use crate::device::cuda::convolution_plans::variant_pack;
 use crate::device::cuda::cudnn;
 use crate::device::cuda::plan_lock::{EngineChoice, PlanLock};
@@ -101,6 +101,33 @@ fn the_cifar_stem_has_plans_in_bf16() {
 #[test]
 fn the_cifar_stem_has_plans_in_f32() {
     every_pass_has_a_plan(CIFAR_STEM, Element::F32);
+}
+
+#[test]
+fn other_devices_have_plans_too() {
+    if described().is_none() {
+        return;
+    }
+    for (name, device) in [("H100", H100), ("A100", A100), ("RTX 4090", RTX_4090)] {
+        for element in [Element::Bf16, Element::F32] {
+            let mut convolutions = Convolutions::new(Target::Described(device)).expect("a described device");
+            for (shape, pass) in [needed(IMAGENET_STEM, element), needed(CIFAR_STEM, element)].concat() {
+                let plan = convolutions.prepare(&shape, pass);
+                assert_eq!(plan, Ok(()), "{name}");
+            }
+            println!("{name} {element:?}: workspace {} KiB", convolutions.workspace_bytes().div_ceil(1024));
+        }
+    }
+}
+
+#[test]
+fn a_machine_without_a_device_gives_an_error() {
+    cudnn::preload();
+    match Convolutions::new(Target::Current) {
+        Ok(convolutions) => assert_eq!(convolutions.workspace_bytes(), 0),
+        Err(GpuError::Library(text)) => assert!(text.contains("cuDNN"), "{text}"),
+        Err(error) => assert!(matches!(error, GpuError::Call { call: "cudnnCreate", .. }), "{error}"),
+    }
 }
 
 #[test]
