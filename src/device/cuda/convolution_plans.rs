@@ -154,8 +154,8 @@ fn operation(shape: &Convolution, pass: Pass) -> Result<Rc<Descriptor>, GpuError
         .finalize()
 }
 
-/// Engines whose sums depend on the order of blocks, or are kept in less than f32, never compute anything; of f32 numbers
-/// every bit is read.
+/// Engines whose sums depend on the order of blocks, or are kept in less than f32, never compute anything; f32 numbers
+/// are never rounded on the way in.
 fn acceptable(notes: &[u32], element: Element) -> bool {
     let refused: &[Note] = match element {
         Element::Bf16 => {

@@ -69,9 +69,8 @@ pub fn description(shape: &Convolution, pass: Pass) -> String {
         Pass::InputGradient => "input gradient",
         Pass::WeightGradient => "weight gradient",
     };
-    format!(
-        "convolution {images}x{height}x{width}x{inputs} -> {outputs} {kernel}x{kernel} s{stride} p{padding} {element} {pass}"
-    )
+    let window = format!("{kernel}x{kernel} s{stride} p{padding}");
+    format!("convolution {images}x{height}x{width}x{inputs} -> {outputs} {window} {element} {pass}")
 }
 
 /// Whether such a convolution has an output at all and its sizes can be told to the library.
@@ -100,7 +99,8 @@ impl Convolutions {
         Ok(Convolutions { planner, handles: BTreeMap::new(), lock: PlanLock::default(), plans: BTreeMap::new() })
     }
 
-    /// From now on the lock's convolutions are computed as it says. Plans made before are forgotten: prepare again.
+    /// From now on the lock's convolutions are computed as it says. Plans made before are forgotten: prepare again, and
+    /// record again what was recorded with them.
     pub fn locked(&mut self, lock: &PlanLock) {
         self.lock = lock.clone();
         self.plans.clear();
@@ -153,7 +153,8 @@ impl Convolutions {
         self.plans.values().map(|plan| plan.workspace_bytes).max().unwrap_or(0)
     }
 
-    /// Makes the state that `execute` needs for a stream. It allocates, so it cannot happen while the stream is captured.
+    /// Makes the state that `execute` needs for a stream. It allocates, so it cannot happen while the stream is
+    /// captured.
     ///
     /// # Errors
     /// When the device is only described, or the library refuses.
@@ -217,8 +218,8 @@ impl Convolutions {
         Ok(plans.into_iter().map(candidate).collect())
     }
 
-    /// The fastest of at most `limit` deterministic ways that fit `workspace`, for a lock. Of equals the heuristic's first
-    /// is taken, one that fails is passed over.
+    /// The fastest of at most `limit` deterministic ways that fit `workspace`, for a lock. Of equals the heuristic's
+    /// first is taken, one that fails is passed over.
     ///
     /// # Errors
     /// `NoPlan` when none of them runs.

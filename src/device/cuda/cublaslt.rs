@@ -1,7 +1,7 @@
-//! cublasLt behind safe calls, as far as a dense product needs it: a handle, the heuristic's algorithms, multiplication.
+//! cublasLt behind safe calls, as far as a dense product needs it: a handle, the heuristic, multiplication.
 //!
-//! Functions are found by name and numbers are read as numbers, so that a library that is missing, older or newer than the
-//! bindings gives an error, never a panic or an enum value that does not exist.
+//! Functions are found by name and numbers are read as numbers, so that a library that is missing, older or newer than
+//! the bindings gives an error, never a panic or an enum value that does not exist.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -14,26 +14,15 @@ use cudarc::cublaslt::sys::cublasLtMatmulAlgoConfigAttributes_t as Setting;
 use cudarc::cublaslt::sys::cublasLtMatmulDescAttributes_t as OperationAttribute;
 use cudarc::cublaslt::sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
 use cudarc::driver::sys::CUstream;
-use serde::Serialize;
 
 use crate::device::cuda::column_major::{Operand, Problem};
+use crate::device::cuda::product_algorithm::{Configuration, REDUCTION_IN_WORKSPACE};
 use crate::device::gpu::{Address, Element, GpuError};
 
 /// `cublasStatus_t` as the number it is.
 type Status = u32;
 const SUCCESS: Status = 0;
 type Raw = *mut c_void;
-
-/// Partial sums of a split inner size are kept in f32 in the workspace and added by a kernel of their own, in order. The
-/// other schemes add into the result as blocks come (1), or round partial sums to the result's element (4).
-const REDUCTION_IN_WORKSPACE: u32 = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-const NO_REDUCTION: u32 = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE as u32;
-
-/// `CUBLASLT_NUMERICAL_IMPL_FLAGS_*`: sums in f16, and inputs rounded to f16, bf16 or tf32.
-const SUMS_F16: u64 = 1 << 8;
-const INPUT_F16: u64 = 1 << 16;
-const INPUT_BF16: u64 = 2 << 16;
-const INPUT_TF32: u64 = 4 << 16;
 
 /// How many algorithms the heuristic is asked for.
 const ALGORITHMS_MAX: usize = 32;
@@ -54,8 +43,6 @@ struct Found {
     reserved: [c_int; 4],
 }
 
-type Create3 = unsafe extern "C" fn(*mut Raw, u32, u32) -> Status;
-type CreateLayout = unsafe extern "C" fn(*mut Raw, u32, u64, u64, i64) -> Status;
 type Destroy = unsafe extern "C" fn(Raw) -> Status;
 type Set = unsafe extern "C" fn(Raw, u32, *const c_void, usize) -> Status;
 type Get = unsafe extern "C" fn(*const Algorithm, u32, *mut c_void, usize, *mut usize) -> Status;
@@ -83,10 +70,10 @@ type Multiply = unsafe extern "C" fn(
 struct Functions {
     create: unsafe extern "C" fn(*mut Raw) -> Status,
     destroy: Destroy,
-    create_operation: Create3,
+    create_operation: unsafe extern "C" fn(*mut Raw, u32, u32) -> Status,
     destroy_operation: Destroy,
     set_operation: Set,
-    create_layout: CreateLayout,
+    create_layout: unsafe extern "C" fn(*mut Raw, u32, u64, u64, i64) -> Status,
     destroy_layout: Destroy,
     create_preference: unsafe extern "C" fn(*mut Raw) -> Status,
     destroy_preference: Destroy,
@@ -101,7 +88,7 @@ struct Functions {
 /// # Safety
 /// `F` is the type of that function.
 unsafe fn find<F: Copy>(name: &str) -> Result<F, GpuError> {
-    // SAFETY: `functions` calls this only once the library was seen, so `culib` finds it; the type is the caller's promise.
+    // SAFETY: `functions` calls this only once the library was seen, so `culib` finds it; the caller vouches for the type.
     let found = unsafe { sys::culib().get::<F>(name.as_bytes()) };
     found
         .map(|symbol| *symbol)
@@ -117,8 +104,8 @@ fn functions() -> Result<&'static Functions, GpuError> {
     if !unsafe { sys::is_culib_present() } {
         return Err(GpuError::Library("cublasLt (libcublasLt.so.12 or .13) was not found".to_owned()));
     }
-    // SAFETY: each type is the one that `cublasLt.h` declares, with C enums as the u32 and device pointers as the u64 they
-    // are, which are passed alike.
+    // SAFETY: each type is the one that `cublasLt.h` declares, with C enums as the u32 and device pointers as the u64
+    // that they are and are passed like.
     let found = unsafe {
         Functions {
             create: find("cublasLtCreate")?,
@@ -246,7 +233,8 @@ impl Functions {
         Ok(object)
     }
 
-    /// A setting of at most 32 bits; 0 for one that this library or algorithm does not have.
+    /// A setting of at most 32 bits; 0 for one that this library or algorithm does not have. Compute type and
+    /// preference forbid the same things, so that 0 hides nothing.
     fn setting(&self, algorithm: &Algorithm, setting: Setting, bytes: usize) -> u32 {
         let (mut value, mut written) = (0u32, 0usize);
         // SAFETY: the library writes at most `bytes` of the 4 that are there.
@@ -277,35 +265,6 @@ impl Functions {
             numerics: if status == SUCCESS { numerics } else { 0 },
             workspace_bytes: found.workspace_bytes,
         }
-    }
-}
-
-/// An algorithm by the library's numbers; they mean the same only to the same version of the library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Configuration {
-    pub algorithm: u32,
-    pub tile: u32,
-    pub stages: u32,
-    pub split_k: u32,
-    pub reduction: u32,
-    pub swizzling: u32,
-    pub option: u32,
-    pub inner_shape: u32,
-    pub cluster_shape: u32,
-    /// `CUBLASLT_NUMERICAL_IMPL_FLAGS_*`; 0 where the library does not tell.
-    pub numerics: u64,
-    pub workspace_bytes: usize,
-}
-
-impl Configuration {
-    /// Whether the result is the same every time, sums are kept in f32, and of f32 numbers every bit is read.
-    pub fn is_acceptable(&self, element: Element) -> bool {
-        let rounded = match element {
-            Element::F32 => SUMS_F16 | INPUT_F16 | INPUT_BF16 | INPUT_TF32,
-            Element::Bf16 => SUMS_F16,
-        };
-        let ordered = self.split_k <= 1 || self.reduction == REDUCTION_IN_WORKSPACE;
-        ordered && [NO_REDUCTION, REDUCTION_IN_WORKSPACE].contains(&self.reduction) && self.numerics & rounded == 0
     }
 }
 
@@ -388,8 +347,8 @@ impl Handle {
     ) -> Result<(), GpuError> {
         let Described { operation, first, second, result } = &multiplication.described;
         let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0f32 });
-        // SAFETY: all objects live; alpha and beta are read before the call returns; the places are the device's memory,
-        // which only the device reads and writes; the stream is the caller's.
+        // SAFETY: all objects live; alpha and beta are read before the call returns; the places are memory that only the
+        // device reads and writes; the stream is the caller's.
         let status = unsafe {
             (self.functions.multiply)(
                 self.object.raw,

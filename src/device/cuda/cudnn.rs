@@ -1,7 +1,7 @@
 //! cuDNN's backend API behind safe calls, as far as a convolution needs it: descriptors, a handle, execution.
 //!
-//! Functions are found by name and numbers are read as numbers, so that a library that is missing, older or newer than the
-//! bindings gives an error, never a panic or an enum value that does not exist.
+//! Functions are found by name and numbers are read as numbers, so that a library that is missing, older or newer than
+//! the bindings gives an error, never a panic or an enum value that does not exist.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
@@ -45,7 +45,7 @@ struct Functions {
 /// # Safety
 /// `F` is the type of that function.
 unsafe fn find<F: Copy>(name: &str) -> Result<F, GpuError> {
-    // SAFETY: `functions` calls this only once the library was seen, so `culib` finds it; the type is the caller's promise.
+    // SAFETY: `functions` calls this only once the library was seen, so `culib` finds it; the caller vouches for the type.
     let found = unsafe { sys::culib().get::<F>(name.as_bytes()) };
     found.map(|symbol| *symbol).map_err(|_| GpuError::Library(format!("this cuDNN has no `{name}`; cuDNN 9 is needed")))
 }

@@ -1,4 +1,4 @@
-//! Dense products by cublasLt, each by one deterministic algorithm that is chosen before anything runs and never by timing.
+//! Dense products by cublasLt, each by one deterministic algorithm that is chosen before anything runs, not by timing.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 use super::Products;
 use crate::device::cuda::column_major::{Operand, Problem, description, problem};
-use crate::device::cuda::cublaslt::{Configuration, describe};
+use crate::device::cuda::cublaslt::describe;
 use crate::device::cuda::cudnn;
+use crate::device::cuda::product_algorithm::Configuration;
 use crate::device::gpu::{Address, Element, GpuError, Matrix, Product};
 
 fn matrix(element: Element, stride: usize) -> Matrix {
