@@ -6,19 +6,15 @@
 
 pub mod color_jitter;
 pub mod contact_sheet;
-mod edges;
 pub mod exponential;
-mod extended_box;
 pub mod flip;
 pub mod gaussian_blur;
 pub mod grayscale;
-pub mod hue;
 pub mod map;
 pub mod normalize;
 pub mod operation;
 pub mod pipeline;
 pub mod random_resized_crop;
-pub mod resize;
 pub mod rotate;
 pub mod scratch;
 pub mod solarize;

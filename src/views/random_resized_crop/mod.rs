@@ -1,8 +1,12 @@
 //! The crop of a random area and aspect ratio (torchvision's `RandomResizedCrop.get_params`).
 
+mod cpu;
+
 use crate::random::Stream;
 use crate::views::exponential::exp;
 use crate::views::map::Window;
+
+pub use cpu::{Resampled, Resampling, fit, resize};
 
 const TRIES: usize = 10;
 
