@@ -6,6 +6,7 @@ pub mod hue;
 use crate::experiment::recipe::HueKind;
 use crate::random::Stream;
 use crate::views::map::Map;
+use crate::views::packed::{Kind, Packed};
 
 pub use cpu::{brightness, contrast, saturation};
 
@@ -77,6 +78,15 @@ impl ColorJitter {
         let saturation = stream.uniform(self.saturation.0, self.saturation.1);
         let turns = stream.uniform(-self.hue, self.hue);
         Some(Jitter { order, brightness, contrast, saturation, hue: turns - turns.round_ties_even() })
+    }
+
+    pub(super) fn packed(&self) -> Packed {
+        let pairs = [self.brightness, self.contrast, self.saturation].map(|(low, high)| [low, high]).concat();
+        let variant = match self.hue_kind {
+            HueKind::Float => 0,
+            HueKind::Pillow => 1,
+        };
+        Packed { variant, ..Packed::new(Kind::ColorJitter, self.p).with(&[pairs, vec![self.hue]].concat()) }
     }
 
     pub fn apply(&self, jitter: &Jitter, map: &mut Map) {

@@ -7,6 +7,7 @@ pub mod extended_box;
 use crate::experiment::recipe::BlurKind;
 use crate::random::Stream;
 use crate::views::map::Map;
+use crate::views::packed::{Kind, Packed};
 
 pub use cpu::gaussian;
 
@@ -35,6 +36,15 @@ impl GaussianBlur {
     /// The standard deviation in pixels, or `None` when the view is left alone. Draws: chance, standard deviation.
     pub fn draw(&self, stream: &mut Stream) -> Option<f32> {
         stream.chance(self.p).then(|| stream.uniform(self.sigma.0, self.sigma.1))
+    }
+
+    pub(super) fn packed(&self) -> Packed {
+        let (variant, weights) = match self.kind {
+            // One more than ⌈4 σ⌉ + 1, should the draw round upwards.
+            BlurKind::Gaussian => (0, (4.0 * self.sigma.1.max(0.0)).ceil() as usize + 3),
+            BlurKind::PillowBoxes => (1, 0),
+        };
+        Packed { variant, weights, ..Packed::new(Kind::GaussianBlur, self.p).with(&[self.sigma.0, self.sigma.1]) }
     }
 
     pub fn apply(&self, sigma: f32, map: &mut Map, memory: &mut Blurring) {

@@ -3,6 +3,7 @@
 mod cpu;
 
 use crate::views::map::Map;
+use crate::views::packed::{Kind, Packed};
 
 /// Mean and standard deviation of every channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,10 @@ impl Normalize {
     /// (v − mean) / std
     pub fn apply(&self, map: &mut Map) {
         cpu::normalize(map, self.mean, self.std);
+    }
+
+    pub(super) fn packed(&self) -> Packed {
+        Packed::always(Kind::Normalize).with(&[self.mean, self.std].concat())
     }
 
     /// v · std + mean, on height × width × 3.

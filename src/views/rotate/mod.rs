@@ -3,6 +3,7 @@
 mod cpu;
 
 use crate::random::Stream;
+use crate::views::packed::{Kind, Packed};
 
 pub use cpu::{by_angle, quarter_turn, sine_cosine};
 
@@ -21,5 +22,9 @@ impl Rotate {
     /// The angle in degrees, or `None` when the view is left alone. Draws: chance, angle.
     pub fn draw(&self, stream: &mut Stream) -> Option<f32> {
         stream.chance(self.p).then(|| stream.uniform(self.degrees.0, self.degrees.1))
+    }
+
+    pub(super) fn packed(&self) -> Packed {
+        Packed::new(Kind::Rotate, self.p).with(&[self.degrees.0, self.degrees.1])
     }
 }
