@@ -7,6 +7,7 @@ use crate::views::flip;
 use crate::views::gaussian_blur::GaussianBlur;
 use crate::views::grayscale::grayscale;
 use crate::views::normalize::Normalize;
+use crate::views::packed::{Kind, Packed};
 use crate::views::random_resized_crop::RandomResizedCrop;
 use crate::views::rotate::{self, Rotate};
 use crate::views::scratch::Scratch;
@@ -98,6 +99,22 @@ impl Operation {
                 }
             }
             Operation::Normalize(normalize) => normalize.apply(&mut scratch.map),
+        }
+    }
+
+    /// The same for the device.
+    pub(super) fn packed(&self) -> Packed {
+        match self {
+            Operation::RandomResizedCrop(crop) => crop.packed(),
+            Operation::HorizontalFlip { p } => Packed::new(Kind::HorizontalFlip, *p),
+            Operation::VerticalFlip { p } => Packed::new(Kind::VerticalFlip, *p),
+            Operation::Rotate90 { p } => Packed::new(Kind::Rotate90, *p),
+            Operation::Rotate(rotation) => rotation.packed(),
+            Operation::ColorJitter(jitter) => jitter.packed(),
+            Operation::Grayscale { p } => Packed::new(Kind::Grayscale, *p),
+            Operation::GaussianBlur(blur) => blur.packed(),
+            Operation::Solarize { p, threshold } => Packed::new(Kind::Solarize, *p).with(&[*threshold]),
+            Operation::Normalize(normalize) => normalize.packed(),
         }
     }
 }

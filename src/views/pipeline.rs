@@ -100,6 +100,14 @@ impl Pipeline {
         self.each(pool, out, |index, scratch, out| self.evaluation(images.get(range.start + index), scratch, out));
     }
 
+    pub(super) fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub(super) fn normalizations(&self) -> impl DoubleEndedIterator<Item = &Normalize> {
         self.operations.iter().filter_map(|operation| match operation {
             Operation::Normalize(normalize) => Some(normalize),

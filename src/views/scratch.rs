@@ -3,7 +3,7 @@
 use crate::data::ImageRef;
 use crate::views::gaussian_blur::Blurring;
 use crate::views::map::{Map, Window};
-use crate::views::resize::{Resampled, Resampling, fit, resize};
+use crate::views::random_resized_crop::{Resampled, Resampling, fit, resize};
 
 /// Grows to the largest image seen; carries nothing from one view to the next.
 #[derive(Debug, Default)]

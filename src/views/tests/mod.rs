@@ -1,5 +1,6 @@
 //! Tests of the whole: against Pillow and torchvision, of the distributions of the draws, of the pipeline's promises.
 
+mod cuda;
 mod draws;
 mod oracle;
 mod promises;

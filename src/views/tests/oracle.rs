@@ -3,11 +3,12 @@
 use serde::Deserialize;
 
 use crate::experiment::recipe::HueKind;
-use crate::views::gaussian_blur::{Blurring, gaussian};
+use crate::views::color_jitter::hue;
+use crate::views::gaussian_blur::{Blurring, extended_box, gaussian};
 use crate::views::map::{Map, Window};
-use crate::views::resize::{Resampled, Resampling, resize};
+use crate::views::random_resized_crop::{Resampled, Resampling, resize};
 use crate::views::solarize::solarize;
-use crate::views::{color_jitter, extended_box, flip, grayscale, hue, rotate};
+use crate::views::{color_jitter, flip, grayscale, rotate};
 
 #[derive(Deserialize)]
 struct Golden {

@@ -5,8 +5,9 @@
 use super::map_of;
 use crate::data::{ImageRef, Images};
 use crate::experiment::recipe::HueKind;
+use crate::views::color_jitter::hue;
 use crate::views::map::Map;
-use crate::views::{Pipeline, Scratch, color_jitter, grayscale, hue, rotate, solarize};
+use crate::views::{Pipeline, Scratch, color_jitter, grayscale, rotate, solarize};
 
 fn levels(width: usize, height: usize) -> Vec<u8> {
     (0..3 * width * height).map(|index| ((37 * index + 11 * (index / 7)) % 256) as u8).collect()

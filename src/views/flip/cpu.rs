@@ -1,4 +1,4 @@
-//! Mirror images.
+//! Mirroring in place.
 
 use crate::views::map::Map;
 

@@ -1,8 +1,13 @@
 //! The crop of a random area and aspect ratio (torchvision's `RandomResizedCrop.get_params`).
 
+mod cpu;
+
 use crate::random::Stream;
 use crate::views::exponential::exp;
 use crate::views::map::Window;
+use crate::views::packed::{Kind, Packed};
+
+pub use cpu::{Resampled, Resampling, fit, resize};
 
 const TRIES: usize = 10;
 
@@ -42,6 +47,11 @@ impl RandomResizedCrop {
             }
         }
         self.centre(width, height)
+    }
+
+    pub(super) fn packed(&self) -> Packed {
+        let pairs = [self.scale, self.ratio, self.log_ratio];
+        Packed::always(Kind::RandomResizedCrop).with(&pairs.map(|(low, high)| [low, high]).concat())
     }
 
     fn centre(&self, width: usize, height: usize) -> Window {

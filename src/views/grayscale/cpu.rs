@@ -1,4 +1,4 @@
-//! Luminance and the grey image.
+//! The grey image, and the mean that contrast blends with.
 
 use crate::views::map::Map;
 

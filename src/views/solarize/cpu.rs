@@ -1,4 +1,4 @@
-//! Solarisation.
+//! Solarisation value by value.
 
 use crate::views::map::Map;
 

@@ -1,6 +1,9 @@
 //! Normalisation, and its inverse for looking at views.
 
+mod cpu;
+
 use crate::views::map::Map;
+use crate::views::packed::{Kind, Packed};
 
 /// Mean and standard deviation of every channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,17 +19,15 @@ impl Normalize {
 
     /// (v − mean) / std
     pub fn apply(&self, map: &mut Map) {
-        for ((plane, mean), std) in map.planes_mut().into_iter().zip(self.mean).zip(self.std) {
-            plane.iter_mut().for_each(|value| *value = (*value - mean) / std);
-        }
+        cpu::normalize(map, self.mean, self.std);
+    }
+
+    pub(super) fn packed(&self) -> Packed {
+        Packed::always(Kind::Normalize).with(&[self.mean, self.std].concat())
     }
 
     /// v · std + mean, on height × width × 3.
     pub fn undo(&self, interleaved: &mut [f32]) {
-        for pixel in interleaved.chunks_exact_mut(3) {
-            for ((value, mean), std) in pixel.iter_mut().zip(self.mean).zip(self.std) {
-                *value = *value * std + mean;
-            }
-        }
+        cpu::undo(interleaved, self.mean, self.std);
     }
 }

@@ -1,6 +1,5 @@
-//! Rotations counter-clockwise: by a quarter turn, and by any angle about the centre.
+//! Both rotations, pixel by pixel from one map to another.
 
-use crate::random::Stream;
 use crate::views::map::Map;
 
 /// The top row becomes the left column; a w × h map becomes h × w.
@@ -13,24 +12,6 @@ pub fn quarter_turn(source: &Map, target: &mut Map) {
                 *out = line[width - 1 - row];
             }
         }
-    }
-}
-
-/// A rotation by an angle uniform in `degrees`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rotate {
-    p: f32,
-    degrees: (f32, f32),
-}
-
-impl Rotate {
-    pub fn new(p: f64, degrees: (f64, f64)) -> Rotate {
-        Rotate { p: p as f32, degrees: (degrees.0 as f32, degrees.1 as f32) }
-    }
-
-    /// The angle in degrees, or `None` when the view is left alone. Draws: chance, angle.
-    pub fn draw(&self, stream: &mut Stream) -> Option<f32> {
-        stream.chance(self.p).then(|| stream.uniform(self.degrees.0, self.degrees.1))
     }
 }
 

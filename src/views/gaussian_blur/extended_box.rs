@@ -3,8 +3,8 @@
 //! The box (Gwosdek, Grewenig, Bruhn, Weickert, "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering",
 //! SSVM 2011) has whole taps within `radius` and one fractional tap beyond on either side.
 
-use crate::views::edges::replicate;
 use crate::views::gaussian_blur::Blurring;
+use crate::views::gaussian_blur::edges::replicate;
 use crate::views::map::Map;
 
 const PASSES: usize = 3;

@@ -1,10 +1,14 @@
 //! Brightness, contrast, saturation and hue, in random order (torchvision's `ColorJitter` on float tensors).
 
+mod cpu;
+pub mod hue;
+
 use crate::experiment::recipe::HueKind;
 use crate::random::Stream;
-use crate::views::grayscale::{luminance, mean_luminance};
-use crate::views::hue;
 use crate::views::map::Map;
+use crate::views::packed::{Kind, Packed};
+
+pub use cpu::{brightness, contrast, saturation};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Adjustment {
@@ -76,45 +80,16 @@ impl ColorJitter {
         Some(Jitter { order, brightness, contrast, saturation, hue: turns - turns.round_ties_even() })
     }
 
+    pub(super) fn packed(&self) -> Packed {
+        let pairs = [self.brightness, self.contrast, self.saturation].map(|(low, high)| [low, high]).concat();
+        let variant = match self.hue_kind {
+            HueKind::Float => 0,
+            HueKind::Pillow => 1,
+        };
+        Packed { variant, ..Packed::new(Kind::ColorJitter, self.p).with(&[pairs, vec![self.hue]].concat()) }
+    }
+
     pub fn apply(&self, jitter: &Jitter, map: &mut Map) {
-        for adjustment in jitter.order {
-            match adjustment {
-                Adjustment::Brightness => brightness(map, jitter.brightness),
-                Adjustment::Contrast => contrast(map, jitter.contrast),
-                Adjustment::Saturation => saturation(map, jitter.saturation),
-                Adjustment::Hue => hue::shift(map, jitter.hue, self.hue_kind),
-            }
-        }
-    }
-}
-
-/// f v + (1 − f) reference, clipped to [0, 1].
-#[inline]
-fn blend(value: f32, factor: f32, reference: f32) -> f32 {
-    (factor * value + (1.0 - factor) * reference).clamp(0.0, 1.0)
-}
-
-/// Blends with black.
-pub fn brightness(map: &mut Map, factor: f32) {
-    if factor != 1.0 {
-        map.values.iter_mut().for_each(|value| *value = (factor * *value).clamp(0.0, 1.0));
-    }
-}
-
-/// Blends with the mean luminance of the image.
-pub fn contrast(map: &mut Map, factor: f32) {
-    if factor != 1.0 {
-        let mean = mean_luminance(map);
-        map.values.iter_mut().for_each(|value| *value = blend(*value, factor, mean));
-    }
-}
-
-/// Blends with the luminance of the pixel.
-pub fn saturation(map: &mut Map, factor: f32) {
-    if factor != 1.0 {
-        map.for_each_pixel(|pixel| {
-            let grey = luminance(pixel);
-            pixel.map(|value| blend(value, factor, grey))
-        });
+        cpu::apply(jitter, self.hue_kind, map);
     }
 }

@@ -1,0 +1,5 @@
+//! Mirror images (torchvision's `RandomHorizontalFlip` and `RandomVerticalFlip`). Draws: chance.
+
+mod cpu;
+
+pub use cpu::{horizontal, vertical};

@@ -1,0 +1,5 @@
+//! Solarisation (torchvision's `RandomSolarize`). Draws: chance.
+
+mod cpu;
+
+pub use cpu::solarize;
