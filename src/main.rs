@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, plan, run, show, show_views, status, sweep, table};
+use ablate::commands::{self, bench, plan, run, show, show_views, status, sweep, table};
 use clap::Parser;
 
 fn main() -> ExitCode {

@@ -3,11 +3,11 @@
 use crate::device::gpu::{Address, Element};
 use crate::executor::Setting;
 use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS, Network, Pass};
-use crate::model::plan::{Op, Plan, PoolKind, Shape};
-use crate::ops::nt_xent::cuda::Loss;
+use crate::model::plan::{Op, Plan, PoolKind};
+use crate::ops::nt_xent::cuda::{self as nt_xent, Loss};
 use crate::ops::optimizer;
 use crate::ops::optimizer::cuda::Update;
-use crate::ops::{conv2d, linear};
+use crate::ops::conv2d;
 
 /// Places start at multiples of it.
 const ALIGNMENT: usize = 256;
@@ -111,7 +111,7 @@ impl Memory {
             projections: take(projections),
             projection_gradients: take(projections),
             anchors: take(8 * loss.n_views),
-            loss_scratch: take(loss.scratch_bytes()),
+            loss_scratch: take(nt_xent::scratch_bytes(&loss)),
             losses: take(8 * LOSSES),
             step: take(8),
             update_table: take(update.table().len()),
@@ -184,14 +184,5 @@ fn saved_bytes(network: &Network, index: usize) -> usize {
 fn scratch_bytes(network: &Network, index: usize) -> usize {
     let norm = network.norm(index, Pass::Training).map(|norm| 4 * norm.scratch_len());
     let layer = network.layer(index, Pass::Training).map(|layer| conv2d::cuda::scratch_bytes(&layer));
-    let linear = network.linear(index, Pass::Training).map(|layer| linear::cuda::scratch_bytes(&layer));
-    norm.or(layer).or(linear).unwrap_or(0)
-}
-
-/// Height and width of a view in pixels.
-pub fn side(plan: &Plan) -> usize {
-    match plan.shape(plan.input) {
-        Shape::Map { height, .. } => height,
-        Shape::Vector { .. } => 1,
-    }
+    norm.or(layer).unwrap_or(0)
 }

@@ -3,14 +3,13 @@
 use crate::device::gpu::{Address, Element, Node};
 use crate::executor::cuda::memory::Memory;
 use crate::executor::schedule::{Flow, Schedule, read_by_backward};
-use crate::executor::{Setting, schedule};
+use crate::executor::Setting;
 use crate::experiment::recipe::{BatchNormScope, Numerics};
-use crate::model::plan::{Activation, Op, ParameterId, Plan, PoolKind, Shape, ValueId};
+use crate::model::plan::{Activation, Op, ParameterId, Plan, PoolKind, ValueId};
 use crate::ops::batch_norm::cuda::{Backward, Norm, Parts};
 use crate::ops::compute_weights::Layout;
 use crate::ops::conv2d::cuda::Layer;
 use crate::ops::kernels::Delivery;
-use crate::ops::linear::cuda::Linear;
 use crate::ops::pool2d::cuda::Pooling;
 use crate::ops::{activation, batch_norm, conv2d, global_average_pool, linear, pool2d};
 
@@ -85,11 +84,12 @@ impl Network {
         Some(Layer::new(self.plan.shape(input), window, self.plan.shape(output).channels(), images, self.element))
     }
 
-    pub fn linear(&self, index: usize, pass: Pass) -> Option<Linear> {
+    pub fn linear(&self, index: usize, pass: Pass) -> Option<linear::cuda::Layer> {
         let Op::Linear { input, output, .. } = self.plan.ops[index] else { return None };
         let images = self.schedule(pass).batch(input).images;
         let (inputs, outputs) = (self.plan.shape(input).len(), self.plan.shape(output).len());
-        Some(Linear { images, inputs, outputs, element: self.element })
+        let sizes = linear::Layer { images, inputs, outputs };
+        Some(linear::cuda::Layer { sizes, element: self.element, y_in_f32: false })
     }
 
     pub fn pooling(&self, index: usize, pass: Pass) -> Option<Pooling> {
@@ -138,7 +138,7 @@ impl Placed<'_> {
     }
 
     fn weight(&self, parameter: ParameterId) -> Address {
-        self.memory.weights.offset(self.network.weights.place(parameter))
+        self.memory.weights.offset(self.network.weights.place(parameter).expect("a layer's weight has a place"))
     }
 
     fn delivery(&self, flow: Flow, value: ValueId) -> Delivery {
@@ -273,11 +273,8 @@ impl Placed<'_> {
         let Op::Conv2d { input, output, weight, .. } = self.network.plan.ops[index] else { return Vec::new() };
         let layer = self.network.layer(index, Pass::Training).expect("a convolution");
         let (x, dy) = (self.value(input, Pass::Training), self.gradient(output));
-        let target = if layer.is_gathered() {
-            self.memory.weight_gradients.offset(self.network.weights.gradient_place(weight))
-        } else {
-            self.parameter_gradient(weight)
-        };
+        let (gathered, flat) = (self.memory.weight_gradients, self.memory.gradients);
+        let target = self.network.weights.gradient_target(weight, gathered, flat).expect("a layer's weight has a place");
         let mut nodes = conv2d::cuda::weight_gradient(&layer, x, dy, target);
         let dx = self.delivery(flow, input);
         nodes.extend(conv2d::cuda::input_gradient(&layer, dy, self.weight(weight), self.memory.scratch, dx));
@@ -311,7 +308,7 @@ impl Placed<'_> {
         let (x, dy) = (self.value(input, Pass::Training), self.gradient(output));
         let mut nodes = linear::cuda::weight_gradient(&layer, x, dy, self.parameter_gradient(weight));
         if let Some(bias) = bias {
-            nodes.extend(linear::cuda::bias_gradient(&layer, dy, self.memory.scratch, self.parameter_gradient(bias)));
+            nodes.extend(linear::cuda::bias_gradient(&layer, dy, self.parameter_gradient(bias)));
         }
         let dx = self.delivery(flow, input);
         nodes.extend(linear::cuda::input_gradient(&layer, dy, self.weight(weight), dx));

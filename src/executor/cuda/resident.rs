@@ -1,27 +1,22 @@
 //! Whole steps on the device: images, order and rates lie there, a step is one graph, and the host looks at losses only.
 
-use std::ops::Range;
-
 use crate::data::Images;
 use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node};
-use crate::executor::cuda::memory::{LOSSES, VIEW_CHANNELS, loss};
+use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, loss};
 use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS};
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{ExecutorError, Feed, Resident, Steps, UpdateNorms};
-use crate::ops::nt_xent::{self, Metrics};
+use crate::ops::nt_xent::Metrics;
+use crate::ops::nt_xent::cuda::{MetricsPlaces, metrics_nodes};
 use crate::ops::optimizer::Step;
 use crate::ops::optimizer::cuda::advance;
 use crate::views::Pipeline;
-use crate::views::cuda::{Batch, DeviceImages, Places};
+use crate::views::cuda::{DeviceImages, DeviceViews, Inputs, Output, TrainingStep};
 
 /// A data set and a pipeline on the device.
 struct OnDevice {
-    images: DeviceImages,
-    pixels: Address,
-    image_table: Address,
-    pipeline_table: Address,
-    /// The views kernel's working memory; none where a block's own is enough.
-    scratch: Address,
+    views: DeviceViews,
+    inputs: Inputs,
 }
 
 /// What a training takes to the device, and its graphs.
@@ -37,58 +32,40 @@ pub struct Attached {
 }
 
 impl OnDevice {
-    fn new(
-        gpu: &mut dyn Gpu,
-        images: &Images,
-        range: Range<usize>,
-        pipeline: &Pipeline,
-        views: usize,
-    ) -> Result<OnDevice, GpuError> {
-        let images = DeviceImages::of(images, range);
+    /// Brings images and pipeline over, for launches of up to `n_views` views.
+    fn new(gpu: &mut dyn Gpu, images: &DeviceImages, pipeline: &Pipeline, n_views: usize) -> Result<OnDevice, GpuError> {
+        let views = DeviceViews::new(pipeline, images.largest);
         let mut place = |bytes: &[u8]| {
             let address = gpu.allocate(bytes.len().max(1))?;
             gpu.upload(address, bytes)?;
             Ok::<_, GpuError>(address)
         };
-        let (pixels, image_table) = (place(images.pixels())?, place(&images.table())?);
-        let pipeline_table = place(&pipeline.device_table())?;
-        let scratch_bytes = crate::views::cuda::scratch_bytes(pipeline, &images, views);
+        let (table, pixels, places) = (place(views.table())?, place(&images.pixels)?, place(&images.places)?);
+        let scratch_bytes = views.scratch_bytes(n_views);
         let scratch = if scratch_bytes > 0 { gpu.allocate(scratch_bytes)? } else { Address::NONE };
-        Ok(OnDevice { images, pixels, image_table, pipeline_table, scratch })
+        Ok(OnDevice { views, inputs: Inputs { table, pixels, places, scratch } })
     }
 
     fn release(&self, gpu: &mut dyn Gpu) -> Result<(), GpuError> {
-        [self.pixels, self.image_table, self.pipeline_table, self.scratch]
-            .into_iter()
-            .filter(|address| *address != Address::NONE)
-            .try_for_each(|address| gpu.release(address))
-    }
-
-    fn places(&self, order: Address, step: Address, views: Address) -> Places {
-        Places {
-            pixels: self.pixels,
-            images: self.image_table,
-            operations: self.pipeline_table,
-            order,
-            step,
-            views,
-            scratch: self.scratch,
-        }
+        let Inputs { table, pixels, places, scratch } = self.inputs;
+        let held = [table, pixels, places, scratch].into_iter().filter(|address| *address != Address::NONE);
+        held.into_iter().try_for_each(|address| gpu.release(address))
     }
 }
 
 impl CudaExecutor {
     /// Views, gradients, update, and the counter's advance.
     fn step_nodes(&self, feed: &Feed, data: &OnDevice, order: Address, rates: Address, measured: bool) -> Vec<Node> {
-        let places = data.places(order, self.memory.step, self.memory.views);
-        let batch = Batch { batch: self.network.setting.batch, steps_per_epoch: feed.steps_per_epoch };
-        let mut nodes = crate::views::cuda::training(feed.pipeline, &data.images, batch, VIEW_CHANNELS, &places);
+        let batch = self.network.setting.batch;
+        let step = TrainingStep { order, step: self.memory.step, steps_per_epoch: feed.steps_per_epoch, batch };
+        let out = Output { address: self.memory.views, channels: VIEW_CHANNELS };
+        let mut nodes = vec![data.views.training(&data.inputs, &step, &out)];
         nodes.extend(self.gradient_nodes());
         nodes.extend(self.update_nodes(rates, self.memory.step, measured));
         if measured {
-            let memory = &self.memory;
-            let (projections, scratch) = (memory.projections, memory.loss_scratch);
-            nodes.extend(nt_xent::cuda::metrics_nodes(&loss(&self.network), projections, scratch, memory.metrics));
+            let Memory { projections, metrics, loss_scratch, .. } = self.memory;
+            let places = MetricsPlaces { projections, metrics, scratch: loss_scratch };
+            nodes.extend(metrics_nodes(&loss(&self.network), &places));
         }
         nodes.push(advance(self.memory.step));
         nodes
@@ -97,7 +74,7 @@ impl CudaExecutor {
     fn try_attach(&mut self, feed: &Feed) -> Result<(), GpuError> {
         let gpu = self.gpu.get_mut().as_mut();
         let views = N_VIEWS * self.network.setting.batch;
-        let data = OnDevice::new(gpu, feed.images, 0..feed.images.len(), feed.pipeline, views)?;
+        let data = OnDevice::new(gpu, &DeviceImages::new(feed.images), feed.pipeline, views)?;
         let order = gpu.allocate(4 * feed.images.len())?;
         let rule = self.update_rule();
         let rate = |(number, rate): (usize, &f64)| rule.rate(Step { number: number as u64, learning_rate: *rate });
@@ -155,34 +132,34 @@ impl CudaExecutor {
         Ok(UpdateNorms { gradient, parameter, update })
     }
 
-    /// Images that lie on the device at once while features are taken, at most this many bytes of pixels.
-    const PIXELS_AT_ONCE: usize = 1 << 28;
-
     fn try_features_of(
         &mut self,
         images: &Images,
         pipeline: &Pipeline,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<f32>>, GpuError> {
-        let mut features = Vec::with_capacity(images.len() * self.network.plan.feature_width());
-        let mut start = 0;
-        while start < images.len() {
-            let end = start + images.fitting(start, Self::PIXELS_AT_ONCE).max(1);
-            let data = OnDevice::new(self.gpu.get_mut().as_mut(), images, start..end, pipeline, EVALUATION_IMAGES)?;
-            for first in (0..end - start).step_by(EVALUATION_IMAGES) {
-                if !go_on() {
-                    data.release(self.gpu.get_mut().as_mut())?;
-                    return Ok(None);
-                }
-                let n = EVALUATION_IMAGES.min(end - start - first);
-                let places = data.places(Address::NONE, Address::NONE, self.memory.input);
-                let range = first..first + n;
-                let nodes = crate::views::cuda::evaluation(pipeline, &data.images, range, VIEW_CHANNELS, &places);
-                self.gpu.get_mut().run(&nodes)?;
-                features.extend(self.evaluate(n)?);
+        let data = OnDevice::new(self.device(), &DeviceImages::new(images), pipeline, EVALUATION_IMAGES)?;
+        let features = self.features_of_placed(&data, images.len(), go_on);
+        data.release(self.device())?;
+        features
+    }
+
+    fn features_of_placed(
+        &mut self,
+        data: &OnDevice,
+        n_images: usize,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Vec<f32>>, GpuError> {
+        let out = Output { address: self.memory.input, channels: VIEW_CHANNELS };
+        let mut features = Vec::with_capacity(n_images * self.network.plan.feature_width());
+        for first in (0..n_images).step_by(EVALUATION_IMAGES) {
+            if !go_on() {
+                return Ok(None);
             }
-            data.release(self.gpu.get_mut().as_mut())?;
-            start = end;
+            let n = EVALUATION_IMAGES.min(n_images - first);
+            let node = data.views.evaluation(&data.inputs, first, n, &out);
+            self.device().run(&[node])?;
+            features.extend(self.evaluate(n)?);
         }
         Ok(Some(features))
     }
