@@ -4,6 +4,9 @@
 //! A value that is not a number stays one.
 
 pub mod cpu;
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,10 @@
 //! Sums are f64, a partial for each block, added in block order.
 
 pub mod cpu;
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
+mod partition;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,9 @@
 //! padding counted as zeros. The gradient is gathered: dx at a pixel is summed over the windows that hold it, in order.
 
 pub mod cpu;
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 mod tests;
 

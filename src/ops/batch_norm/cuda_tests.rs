@@ -1,0 +1,492 @@
+use crate::device::emulator::{Emulator, Order};
+use crate::device::gpu::{Address, Element, Gpu, loaded, stored};
+use crate::experiment::recipe::BatchNormScope;
+use crate::model::plan::{Activation, Shape};
+use crate::ops::batch::Batch;
+use crate::ops::batch_norm::cpu::{self, Affine, Derivative, InputGradient};
+use crate::ops::batch_norm::cuda::{self, Backward, Norm, Parts, SOURCE};
+use crate::ops::batch_norm::partition::Partition;
+use crate::ops::batch_norm::{EPSILON, Normalization, Statistics};
+use crate::ops::kernels::Delivery;
+use crate::random::{self, Purpose, Stream};
+
+const HEIGHT: usize = 2;
+
+fn draw(n: usize, salt: u32) -> Vec<f32> {
+    let mut stream = Stream::new(7, random::Address { example: salt, ..random::Address::of(Purpose::View) });
+    (0..n).map(|_| stream.uniform(-1.0, 1.0)).collect()
+}
+
+/// Which places of `dx` and `d_residual` coincide with that of dy, and what is in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outlet {
+    /// dx to a place of its own; the residual's not asked for.
+    Apart,
+    /// dx over dy, the residual's apart.
+    InputOverDy,
+    /// The residual's over dy, dx apart.
+    ResidualOverDy,
+    /// Both added to ones.
+    Added,
+    /// Only the gradients of scale and shift.
+    ParametersOnly,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    norm: Norm,
+    partition: Partition,
+    has_residual: bool,
+    outlet: Outlet,
+    /// Numbers by which every map lies behind a multiple of 16 bytes.
+    shifted: usize,
+}
+
+/// Numbers as the device stores them.
+struct Inputs {
+    x: Vec<f32>,
+    residual: Vec<f32>,
+    dy: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+/// The results, in one order: y, mean, inverse deviation, running mean, running variance, dscale, dshift, dx, dresidual.
+type Results<T> = [Vec<T>; 9];
+const NAMES: [&str; 9] = ["y", "mean", "inverse", "running mean", "running var", "dscale", "dshift", "dx", "dresidual"];
+
+impl Case {
+    fn new(images: usize, positions: usize, channels: usize, element: Element) -> Case {
+        let norm = Norm { images, positions, channels, groups: 2, element, activation: Activation::Relu };
+        let partition = Partition::cut(images / 2 * positions, 1, 64);
+        Case { norm, partition, has_residual: false, outlet: Outlet::Apart, shifted: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.norm.images * self.norm.positions * self.norm.channels
+    }
+
+    fn rows(&self) -> usize {
+        self.norm.images * self.norm.positions / self.norm.groups
+    }
+
+    fn inputs(&self) -> Inputs {
+        let Norm { channels, element, .. } = self.norm;
+        let half = self.len() / 2;
+        let kept = |values: Vec<f32>| loaded(&stored(&values, element), element);
+        let x = draw(self.len(), 1).into_iter().enumerate();
+        Inputs {
+            // Views and channels differ, so that a wrong group or a careless variance shows.
+            x: kept(x.map(|(at, x)| x + if at < half { 3.0 } else { -2.0 } + (at % channels % 5) as f32).collect()),
+            residual: kept(draw(self.len(), 2)),
+            dy: kept(draw(self.len(), 3)),
+            scale: draw(channels, 4).iter().map(|scale| scale + 1.5).collect(),
+            shift: draw(channels, 5),
+        }
+    }
+
+    /// Everything on the emulated device.
+    fn run(&self, inputs: &Inputs, order: Order) -> Results<f32> {
+        let Norm { channels, element, .. } = self.norm;
+        let mut gpu = Emulator::with(order, &[SOURCE], element);
+        let pad = vec![0.0; self.shifted];
+        let mut map = |values: &[f32]| {
+            let address = gpu.place_stored(&[&pad[..], values].concat(), element);
+            address.offset(self.shifted * element.bytes())
+        };
+        let [x, residual, dy] = [&inputs.x, &inputs.residual, &inputs.dy].map(|values| map(values));
+        let ones = vec![1.0; self.len()];
+        let [y, dx, d_residual] = [map(&ones), map(&ones), map(&ones)];
+        let saved = vec![f32::NAN; self.norm.saved_len()];
+        let mut flat = |values: &[f32]| gpu.place_f32(values);
+        let parts = Parts {
+            scale: flat(&inputs.scale),
+            shift: flat(&inputs.shift),
+            mean: flat(&saved),
+            inverse_deviation: flat(&saved),
+            scratch: flat(&vec![f32::NAN; self.norm.scratch_len_of(self.partition.parts)]),
+        };
+        let running = [flat(&vec![0.5; channels]), flat(&vec![2.0; channels])];
+        let [d_scale, d_shift] = [flat(&vec![f32::NAN; channels]), flat(&vec![f32::NAN; channels])];
+        let has_residual = self.has_residual;
+        let places = [Some(x), has_residual.then_some(residual), Some(y)];
+        let nodes = cuda::forward_in(self.partition, &self.norm, &parts, places, Some(running));
+        gpu.run(&nodes).expect("forward");
+        let (dx, d_residual) = match self.outlet {
+            Outlet::Apart => (Delivery::Write(dx), Delivery::Skip),
+            Outlet::InputOverDy => (Delivery::Write(dy), Delivery::Write(d_residual)),
+            Outlet::ResidualOverDy => (Delivery::Write(dx), Delivery::Write(dy)),
+            Outlet::Added => (Delivery::Accumulate(dx), Delivery::Accumulate(d_residual)),
+            Outlet::ParametersOnly => (Delivery::Skip, Delivery::Skip),
+        };
+        let when = |condition: bool, place: Address| if condition { place } else { Address::NONE };
+        let backward = Backward {
+            x,
+            y: when(has_residual && self.norm.activation == Activation::Relu, y),
+            residual: when(has_residual && self.norm.activation == Activation::Silu, residual),
+            has_residual,
+            dy,
+            dx,
+            d_residual,
+            d_scale,
+            d_shift,
+        };
+        gpu.run(&cuda::backward_in(self.partition, &self.norm, &parts, &backward)).expect("backward");
+        let mut read = |place: Address, n: usize, element| match place {
+            Address::NONE => Vec::new(),
+            place => gpu.read(place, n, element),
+        };
+        [
+            read(y, self.len(), element),
+            read(parts.mean, self.norm.saved_len(), Element::F32),
+            read(parts.inverse_deviation, self.norm.saved_len(), Element::F32),
+            read(running[0], channels, Element::F32),
+            read(running[1], channels, Element::F32),
+            read(d_scale, channels, Element::F32),
+            read(d_shift, channels, Element::F32),
+            read(dx.address(), self.len(), element),
+            read(d_residual.address(), self.len(), element),
+        ]
+    }
+
+    /// The formulas in f64.
+    fn expected(&self, inputs: &Inputs) -> Results<f64> {
+        let (channels, groups, rows) = (self.norm.channels, self.norm.groups, self.rows());
+        let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
+        let [x, residual, dy] = [&inputs.x, &inputs.residual, &inputs.dy].map(|values| wide(values));
+        let mut out: Results<f64> = Default::default();
+        let before = if self.outlet == Outlet::Added { 1.0 } else { 0.0 };
+        for (which, (len, value)) in [(x.len(), 0.0), (groups * channels, 0.0), (groups * channels, 0.0)]
+            .into_iter()
+            .chain([
+                (channels, 0.5),
+                (channels, 2.0),
+                (channels, 0.0),
+                (channels, 0.0),
+                (x.len(), before),
+                (x.len(), before),
+            ])
+            .enumerate()
+        {
+            out[which] = vec![value; len];
+        }
+        for column in 0..groups * channels {
+            let (group, channel) = (column / channels, column % channels);
+            let at = |row: usize| (group * rows + row) * channels + channel;
+            let n = rows as f64;
+            let mean = (0..rows).map(|row| x[at(row)]).sum::<f64>() / n;
+            let var = (0..rows).map(|row| (x[at(row)] - mean).powi(2)).sum::<f64>() / n;
+            let inverse = 1.0 / (var + EPSILON).sqrt();
+            let (scale, shift) = (f64::from(inputs.scale[channel]), f64::from(inputs.shift[channel]));
+            (out[1][column], out[2][column]) = (mean, inverse);
+            out[3][channel] += 0.1 * (mean - out[3][channel]);
+            out[4][channel] += 0.1 * (var * n / (n - 1.0).max(1.0) - out[4][channel]);
+            let normal = |row: usize| (x[at(row)] - mean) * inverse;
+            let mut dz = vec![0.0; rows];
+            for (row, dz) in dz.iter_mut().enumerate() {
+                let added = if self.has_residual { residual[at(row)] } else { 0.0 };
+                let z = scale * normal(row) + shift + added;
+                let sigmoid = 1.0 / (1.0 + (-z).exp());
+                let (value, slope) = match self.norm.activation {
+                    Activation::Identity => (z, 1.0),
+                    Activation::Relu => (z.max(0.0), f64::from(z > 0.0)),
+                    Activation::Silu => (z * sigmoid, sigmoid * (1.0 + z * (1.0 - sigmoid))),
+                };
+                out[0][at(row)] = value;
+                *dz = dy[at(row)] * slope;
+            }
+            let (sum, product) =
+                dz.iter().enumerate().fold((0.0, 0.0), |(s, p), (row, dz)| (s + dz, p + dz * normal(row)));
+            out[5][channel] += product;
+            out[6][channel] += sum;
+            for (row, dz) in dz.iter().enumerate() {
+                out[7][at(row)] += scale * inverse * (dz - sum / n - normal(row) * product / n);
+                out[8][at(row)] += dz;
+            }
+        }
+        for (which, outlets) in [(7, &[Outlet::ParametersOnly][..]), (8, &[Outlet::ParametersOnly, Outlet::Apart][..])]
+        {
+            if outlets.contains(&self.outlet) {
+                out[which].clear();
+            }
+        }
+        out
+    }
+
+    /// Against the formulas, and every order to the bit.
+    fn check(&self) -> Results<f32> {
+        let inputs = self.inputs();
+        let results = self.run(&inputs, Order::FORWARD);
+        for order in &Order::SEVERAL[1..] {
+            assert_same_bits(&results, &self.run(&inputs, *order), &format!("{order:?} {self:?}"));
+        }
+        for ((name, got), expected) in NAMES.iter().zip(&results).zip(&self.expected(&inputs)) {
+            let is_stored = ["y", "dx", "dresidual"].contains(name);
+            // dz is stored before it is summed, so its rounding reaches the parameters' gradients.
+            let is_summed = name.starts_with('d') && self.norm.activation == Activation::Silu;
+            let tolerance = match self.norm.element {
+                Element::Bf16 if is_stored || is_summed => 1.0 / 256.0,
+                Element::F32 | Element::Bf16 if name.starts_with('d') || is_stored => 2e-6,
+                Element::F32 | Element::Bf16 => 3e-7,
+            };
+            let error = relative(got, expected);
+            assert!(error <= tolerance, "{name} is off by {error:e}: {self:?}");
+        }
+        results
+    }
+}
+
+fn assert_same_bits(left: &Results<f32>, right: &Results<f32>, what: &str) {
+    for (name, (left, right)) in NAMES.iter().zip(left.iter().zip(right)) {
+        let same = left.len() == right.len() && left.iter().zip(right).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{name}: {what}");
+    }
+}
+
+/// |got − expected| / |expected|, Euclidean norms.
+fn relative(got: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let difference = got.iter().zip(expected).map(|(got, expected)| (f64::from(*got) - expected).powi(2)).sum::<f64>();
+    let norm = expected.iter().map(|expected| expected * expected).sum::<f64>();
+    if norm == 0.0 { difference.sqrt() } else { (difference / norm).sqrt() }
+}
+
+#[test]
+fn every_activation_residual_and_outlet() {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
+        for (has_residual, outlet) in [
+            (false, Outlet::Apart),
+            (false, Outlet::Added),
+            (false, Outlet::ParametersOnly),
+            (true, Outlet::InputOverDy),
+            (true, Outlet::ResidualOverDy),
+            (true, Outlet::Added),
+        ] {
+            let mut case = Case::new(6, 6, 19, Element::F32);
+            case.norm.activation = activation;
+            (case.has_residual, case.outlet) = (has_residual, outlet);
+            case.check();
+        }
+    }
+}
+
+#[test]
+fn bf16_is_rounded_once() {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
+        for (has_residual, outlet) in
+            [(false, Outlet::InputOverDy), (true, Outlet::ResidualOverDy), (true, Outlet::Added)]
+        {
+            for channels in [16, 11] {
+                let mut case = Case::new(8, 6, channels, Element::Bf16);
+                case.norm.activation = activation;
+                (case.has_residual, case.outlet) = (has_residual, outlet);
+                case.check();
+            }
+        }
+    }
+}
+
+/// Parts that do not divide, merged by every block or folded before; several tiles of channels; one group.
+#[test]
+fn parts_and_tiles() {
+    for (folded, groups, element) in
+        [(false, 2, Element::F32), (true, 2, Element::F32), (true, 1, Element::F32), (true, 2, Element::Bf16)]
+    {
+        let mut case = Case::new(14, 50, 72, element);
+        case.norm.groups = groups;
+        case.partition = Partition { folded, ..Partition::cut(case.rows(), 6, 96) };
+        case.outlet = Outlet::ResidualOverDy;
+        case.has_residual = true;
+        case.check();
+        case.outlet = Outlet::ParametersOnly;
+        case.check();
+    }
+}
+
+#[test]
+fn a_place_between_16_bytes_gives_the_same_bits() {
+    for element in [Element::F32, Element::Bf16] {
+        let mut case = Case::new(6, 10, 24, element);
+        case.outlet = Outlet::InputOverDy;
+        let inputs = case.inputs();
+        let aligned = case.run(&inputs, Order::FORWARD);
+        case.shifted = 1;
+        assert_same_bits(&aligned, &case.run(&inputs, Order::FORWARD), "scalar access");
+    }
+}
+
+#[test]
+fn vectors_in_the_default_cut() {
+    let mut case = Case::new(520, 1, 12, Element::F32);
+    case.partition = Partition::of(260, 2);
+    assert_eq!(case.partition.parts, 3);
+    case.check();
+}
+
+/// Statistics where the mean is far from 0, and where the first rows are far from all others.
+#[test]
+fn statistics_lose_nothing_far_from_zero() {
+    for (is_far, folded) in [(true, false), (true, true), (false, false)] {
+        let mut case = Case::new(40, 70, 8, Element::F32);
+        case.partition = Partition { folded, ..Partition::cut(case.rows(), 4, 256) };
+        let mut inputs = case.inputs();
+        for (at, (x, noise)) in inputs.x.iter_mut().zip(draw(case.len(), 11)).enumerate() {
+            let is_first = at / 8 % 350 < 64;
+            *x = 0.17 * noise
+                + if is_far {
+                    100.0
+                } else if is_first {
+                    1000.0
+                } else {
+                    0.0
+                };
+        }
+        let expected = case.expected(&inputs);
+        let results = case.run(&inputs, Order::FORWARD);
+        for which in [1, 2, 3, 4] {
+            for (got, expected) in results[which].iter().zip(&expected[which]) {
+                let error = ((f64::from(*got) - expected) / expected).abs();
+                assert!(error < if is_far { 3e-7 } else { 1e-6 }, "{}: {got} for {expected}, off by {error:e}", NAMES[which]);
+            }
+        }
+    }
+}
+
+/// The processor's operation on the same numbers; its maps are height × images × width × channels.
+#[test]
+fn agrees_with_the_processor() {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
+        for has_residual in [false, true] {
+            let mut case = Case::new(10, 6, 21, Element::F32);
+            case.norm.activation = activation;
+            (case.has_residual, case.outlet) = (has_residual, Outlet::InputOverDy);
+            let inputs = case.inputs();
+            let got = case.run(&inputs, Order::FORWARD);
+            let expected = on_the_processor(&case, &inputs);
+            for ((name, got), expected) in NAMES.iter().zip(&got).zip(&expected) {
+                let wide: Vec<f64> = expected.iter().map(|value| f64::from(*value)).collect();
+                let error = relative(got, &wide);
+                assert!(error < 1e-6, "{name} is off by {error:e}: {case:?}");
+            }
+        }
+    }
+}
+
+fn on_the_processor(case: &Case, inputs: &Inputs) -> Results<f32> {
+    let Norm { images, positions, channels, activation, .. } = case.norm;
+    let shape = Shape::Map { channels, height: HEIGHT, width: positions / HEIGHT };
+    let batch = Batch::new(shape, images, 2);
+    let rows_first = |images: &[f32]| {
+        let mut out = vec![f32::NAN; images.len()];
+        batch.from_images(images, &mut out);
+        out
+    };
+    let images_first = |rows: &[f32]| -> Vec<f32> {
+        let starts = (0..images).flat_map(|image| (0..HEIGHT).map(move |row| (row, image)));
+        starts.flat_map(|(row, image)| &rows[batch.offset(row, image)..][..batch.row_len()]).copied().collect()
+    };
+    let [x, residual, mut dz] = [&inputs.x, &inputs.residual, &inputs.dy].map(|values| rows_first(values));
+    let residual = case.has_residual.then_some(&residual[..]);
+    let affine = Affine { scale: &inputs.scale, shift: &inputs.shift };
+    let mut norm = Normalization::new(batch, BatchNormScope::View);
+    let (mut running_mean, mut running_var) = (vec![0.5; channels], vec![2.0; channels]);
+    cpu::sum(&mut norm, &x);
+    norm.finish_statistics(&mut running_mean, &mut running_var);
+    let mut y = vec![f32::NAN; x.len()];
+    cpu::forward(&norm, affine, activation, &x, residual, &mut y);
+    let derivative = match (activation, residual) {
+        (Activation::Identity, _) => Derivative::Identity,
+        (Activation::Relu, None) => Derivative::ReluOfInput,
+        (Activation::Relu, Some(_)) => Derivative::ReluOfOutput { y: &y },
+        (Activation::Silu, residual) => Derivative::Silu { residual },
+    };
+    cpu::backward_sums(&mut norm, affine, &x, derivative, &mut dz);
+    let (mut d_scale, mut d_shift) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
+    norm.finish_gradients(&mut d_scale, &mut d_shift);
+    let mut dx = vec![f32::NAN; x.len()];
+    cpu::backward_input(&norm, affine, &x, derivative, &mut dz, InputGradient::Write(&mut dx));
+    // ReLU without a residual leaves dy as it is and masks it again in each pass.
+    if matches!(derivative, Derivative::ReluOfInput) {
+        dz.iter_mut().zip(&y).for_each(|(dz, y)| *dz = if *y > 0.0 { *dz } else { 0.0 });
+    }
+    let Statistics { mean, inverse_std } = norm.statistics;
+    let maps = [&y, &dx, &dz].map(|map| images_first(map));
+    let [y, dx, d_residual] = maps;
+    [y, mean, inverse_std, running_mean, running_var, d_scale, d_shift, dx, d_residual]
+}
+
+#[test]
+fn evaluation_uses_the_running_statistics() {
+    for (order, element) in Order::SEVERAL.into_iter().zip([Element::F32, Element::Bf16, Element::F32, Element::Bf16]) {
+        let mut case = Case::new(7, 1, 9, element);
+        case.norm.activation = Activation::Silu;
+        let inputs = case.inputs();
+        let mut gpu = Emulator::with(order, &[SOURCE], element);
+        let [x, residual, y] =
+            [&inputs.x, &inputs.residual, &vec![9.0; 63]].map(|values| gpu.place_stored(values, element));
+        let var: Vec<f32> = draw(9, 21).iter().map(|var| var + 1.25).collect();
+        let running = [gpu.place_f32(&inputs.shift), gpu.place_f32(&var)];
+        let none = Address::NONE;
+        let (scale, shift) = (gpu.place_f32(&inputs.scale), gpu.place_f32(&inputs.shift));
+        let parts = Parts { scale, shift, mean: none, inverse_deviation: none, scratch: none };
+        gpu.run(&cuda::evaluate(&case.norm, &parts, x, Some(residual), running, y)).expect("a kernel");
+        let mut statistics = Statistics::new(9);
+        statistics.set_running(&inputs.shift, &var);
+        let batch = Batch::new(Shape::Vector { width: 9 }, 7, 1);
+        let affine = Affine { scale: &inputs.scale, shift: &inputs.shift };
+        let mut expected = vec![f32::NAN; 63];
+        let pair = (&inputs.x[..], Some(&inputs.residual[..]));
+        cpu::evaluate(&batch, affine, &statistics, Activation::Silu, pair, &mut expected);
+        let tolerance = if element == Element::F32 { 1e-6 } else { 1.0 / 256.0 };
+        for (got, expected) in gpu.read(y, 63, element).iter().zip(expected) {
+            assert!((got - expected).abs() <= tolerance * (1.0 + expected.abs()), "{got} for {expected}");
+        }
+        assert_eq!(gpu.read_f32(running[0], 9), inputs.shift);
+    }
+}
+
+#[test]
+fn not_a_number_stays_in_its_channel() {
+    let mut case = Case::new(4, 2, 3, Element::F32);
+    let mut inputs = case.inputs();
+    inputs.x[1] = f32::NAN;
+    for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
+        case.norm.activation = activation;
+        let y = &case.run(&inputs, Order::FORWARD)[0];
+        for (at, y) in y.iter().enumerate() {
+            assert_eq!(y.is_nan(), at < 12 && at % 3 == 1, "{activation:?} at {at}");
+        }
+    }
+}
+
+#[test]
+fn no_images_leave_no_gradient() {
+    let case = Case::new(0, 4, 3, Element::F32);
+    let mut gpu = Emulator::with(Order::FORWARD, &[SOURCE], Element::F32);
+    let place = gpu.place_f32(&[7.0; 6]);
+    let none = Address::NONE;
+    let parts = Parts { scale: none, shift: none, mean: none, inverse_deviation: none, scratch: none };
+    assert!(cuda::forward(&case.norm, &parts, none, None, None, none).is_empty());
+    let backward = Backward {
+        x: none,
+        y: none,
+        residual: none,
+        has_residual: false,
+        dy: none,
+        dx: Delivery::Write(none),
+        d_residual: Delivery::Skip,
+        d_scale: place,
+        d_shift: place.offset(12),
+    };
+    gpu.run(&cuda::backward(&case.norm, &parts, &backward)).expect("zeros");
+    assert_eq!(gpu.read_f32(place, 6), [0.0; 6]);
+}
+
+#[test]
+fn scratch_holds_the_parts() {
+    for (images, positions, channels) in [(512, 1024, 64), (512, 1, 2048), (2, 1, 3)] {
+        let norm = Case::new(images, positions, channels, Element::F32).norm;
+        let parts = Partition::of(images / 2 * positions, 2 * channels.div_ceil(64)).parts;
+        assert_eq!(norm.scratch_len(), 4 * (parts + 1) * channels);
+    }
+}
