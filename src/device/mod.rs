@@ -1,6 +1,7 @@
 //! What a run is computed on: the processor's threads, its name and what it must be able to do;
 //! in `gpu`, what a graphics processor is asked to do.
 
+pub mod cuda;
 #[cfg(test)]
 pub mod emulator;
 pub mod gpu;
