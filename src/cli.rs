@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{plan, run, show, show_views, status, sweep, table};
+use crate::commands::{doctor, plan, run, show, show_views, status, sweep, table};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -34,4 +34,6 @@ pub enum Command {
     Show(show::Arguments),
     /// Write a picture of images and their two views
     ShowViews(show_views::Arguments),
+    /// Say what this machine can compute on, and how to get what is missing
+    Doctor(doctor::Arguments),
 }

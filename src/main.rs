@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, plan, run, show, show_views, status, sweep, table};
+use ablate::commands::{self, doctor, plan, run, show, show_views, status, sweep, table};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Table(arguments) => table::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),
         Command::ShowViews(arguments) => show_views::execute(&arguments),
+        Command::Doctor(arguments) => doctor::execute(&arguments),
     };
     commands::conclude(result)
 }

@@ -1,6 +1,7 @@
 //! One subcommand a file; owns all printing. Data goes to stdout, messages and progress to stderr.
 
 pub mod arguments;
+pub mod doctor;
 pub mod error;
 mod gather;
 pub mod open;
