@@ -88,7 +88,7 @@ struct Functions {
 /// # Safety
 /// `F` is the type of that function.
 unsafe fn find<F: Copy>(name: &str) -> Result<F, GpuError> {
-    // SAFETY: `functions` calls this only once the library was seen, so `culib` finds it; the caller vouches for the type.
+    // SAFETY: `functions` calls this once the library was seen, so `culib` finds it; the caller vouches for the type.
     let found = unsafe { sys::culib().get::<F>(name.as_bytes()) };
     found
         .map(|symbol| *symbol)
@@ -128,17 +128,6 @@ fn functions() -> Result<&'static Functions, GpuError> {
     Ok(FUNCTIONS.get_or_init(|| found))
 }
 
-impl Functions {
-    fn check(&self, call: &'static str, status: Status) -> Result<(), GpuError> {
-        if status == SUCCESS {
-            return Ok(());
-        }
-        // SAFETY: returns a static string that ends with 0.
-        let text = unsafe { CStr::from_ptr((self.error_string)(status)) }.to_string_lossy();
-        Err(GpuError::Call { call, reason: format!("{text} ({status})") })
-    }
-}
-
 /// One of the library's objects, destroyed with it.
 struct Object {
     raw: Raw,
@@ -169,6 +158,23 @@ struct Described {
 }
 
 impl Functions {
+    fn check(&self, call: &'static str, status: Status) -> Result<(), GpuError> {
+        if status == SUCCESS {
+            return Ok(());
+        }
+        // SAFETY: returns a static string that ends with 0.
+        let text = unsafe { CStr::from_ptr((self.error_string)(status)) }.to_string_lossy();
+        Err(GpuError::Call { call, reason: format!("{text} ({status})") })
+    }
+
+    /// # Safety
+    /// A `T` is what the attribute is, and `set` belongs to the object.
+    unsafe fn set<T>(&self, set: Set, object: &Object, attribute: u32, value: T) -> Result<(), GpuError> {
+        // SAFETY: the object lives, and the library reads the bytes of one value.
+        let status = unsafe { set(object.raw, attribute, (&raw const value).cast(), size_of::<T>()) };
+        self.check("cublasLt…SetAttribute", status)
+    }
+
     fn operation(&self, problem: &Problem) -> Result<Object, GpuError> {
         let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F as u32;
         let mut raw = ptr::null_mut();
@@ -176,16 +182,11 @@ impl Functions {
         let status = unsafe { (self.create_operation)(&raw mut raw, compute, data_type(Element::F32)) };
         self.check("cublasLtMatmulDescCreate", status)?;
         let object = Object { raw, destroy: self.destroy_operation };
-        let transposed = [
-            (OperationAttribute::CUBLASLT_MATMUL_DESC_TRANSA, problem.first.transposed),
-            (OperationAttribute::CUBLASLT_MATMUL_DESC_TRANSB, problem.second.transposed),
-        ];
-        for (attribute, transposed) in transposed {
-            // `CUBLAS_OP_N` or `CUBLAS_OP_T`
-            let value = i32::from(transposed);
-            // SAFETY: the object lives, and the attribute is an int32_t.
-            let status = unsafe { (self.set_operation)(object.raw, attribute as u32, (&raw const value).cast(), 4) };
-            self.check("cublasLtMatmulDescSetAttribute", status)?;
+        let (first, second) = (i32::from(problem.first.transposed), i32::from(problem.second.transposed));
+        // SAFETY: both attributes are an int32_t, `CUBLAS_OP_N` is 0 and `CUBLAS_OP_T` 1.
+        unsafe {
+            self.set(self.set_operation, &object, OperationAttribute::CUBLASLT_MATMUL_DESC_TRANSA as u32, first)?;
+            self.set(self.set_operation, &object, OperationAttribute::CUBLASLT_MATMUL_DESC_TRANSB as u32, second)?;
         }
         Ok(object)
     }
@@ -215,9 +216,8 @@ impl Functions {
         let object = Object { raw, destroy: self.destroy_preference };
         let bytes = workspace_bytes as u64;
         let attribute = PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES as u32;
-        // SAFETY: the object lives, and the attribute is a uint64_t.
-        let status = unsafe { (self.set_preference)(object.raw, attribute, (&raw const bytes).cast(), 8) };
-        self.check("cublasLtMatmulPreferenceSetAttribute", status)?;
+        // SAFETY: the attribute is a uint64_t.
+        unsafe { self.set(self.set_preference, &object, attribute, bytes)? };
         let numbers = [
             (PreferenceAttribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, REDUCTION_IN_WORKSPACE),
             (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, problem.first.alignment_bytes),
@@ -226,9 +226,8 @@ impl Functions {
             (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, problem.result.alignment_bytes),
         ];
         for (attribute, value) in numbers {
-            // SAFETY: the object lives, and the attribute is a uint32_t.
-            let status = unsafe { (self.set_preference)(object.raw, attribute as u32, (&raw const value).cast(), 4) };
-            self.check("cublasLtMatmulPreferenceSetAttribute", status)?;
+            // SAFETY: the attribute is a uint32_t.
+            unsafe { self.set(self.set_preference, &object, attribute as u32, value)? };
         }
         Ok(object)
     }
@@ -347,8 +346,8 @@ impl Handle {
     ) -> Result<(), GpuError> {
         let Described { operation, first, second, result } = &multiplication.described;
         let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0f32 });
-        // SAFETY: all objects live; alpha and beta are read before the call returns; the places are memory that only the
-        // device reads and writes; the stream is the caller's.
+        // SAFETY: all objects live; alpha and beta are read before the call returns; the places are memory that only
+        // the device reads and writes; the stream is the caller's.
         let status = unsafe {
             (self.functions.multiply)(
                 self.object.raw,

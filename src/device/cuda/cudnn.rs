@@ -45,7 +45,7 @@ struct Functions {
 /// # Safety
 /// `F` is the type of that function.
 unsafe fn find<F: Copy>(name: &str) -> Result<F, GpuError> {
-    // SAFETY: `functions` calls this only once the library was seen, so `culib` finds it; the caller vouches for the type.
+    // SAFETY: `functions` calls this once the library was seen, so `culib` finds it; the caller vouches for the type.
     let found = unsafe { sys::culib().get::<F>(name.as_bytes()) };
     found.map(|symbol| *symbol).map_err(|_| GpuError::Library(format!("this cuDNN has no `{name}`; cuDNN 9 is needed")))
 }
