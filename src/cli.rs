@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, plan, run, show, show_views, status, sweep, table};
+use crate::commands::{bench, doctor, plan, run, show, show_views, status, sweep, table};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -36,4 +36,6 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Write a picture of images and their two views
     ShowViews(show_views::Arguments),
+    /// Say what this machine can compute on, and how to get what is missing
+    Doctor(doctor::Arguments),
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, bench, plan, run, show, show_views, status, sweep, table};
+use ablate::commands::{self, bench, doctor, plan, run, show, show_views, status, sweep, table};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => show::execute(&arguments),
         Command::Bench(arguments) => bench::execute(&arguments),
         Command::ShowViews(arguments) => show_views::execute(&arguments),
+        Command::Doctor(arguments) => doctor::execute(&arguments),
     };
     commands::conclude(result)
 }

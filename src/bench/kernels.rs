@@ -54,16 +54,19 @@ pub fn time(gpu: &mut dyn Gpu, nodes: &[Node]) -> Result<Vec<Kernel>, GpuError> 
 
 /// The nodes in order, those on the side too.
 fn flat(nodes: &[Node]) -> Vec<&Node> {
-    let each = |node| match node {
-        Node::Side(inner) => flat(inner),
-        Node::Launch(_)
-        | Node::Product(_)
-        | Node::Convolution(_)
-        | Node::Zero { .. }
-        | Node::Copy { .. }
-        | Node::Join => vec![node],
-    };
-    nodes.iter().flat_map(each).collect()
+    let mut all = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node {
+            Node::Side(inner) => all.extend(flat(inner)),
+            Node::Launch(_)
+            | Node::Product(_)
+            | Node::Convolution(_)
+            | Node::Zero { .. }
+            | Node::Copy { .. }
+            | Node::Join => all.push(node),
+        }
+    }
+    all
 }
 
 fn describe(node: &Node) -> Option<(String, Option<f64>, Option<f64>)> {

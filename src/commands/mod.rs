@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod doctor;
 pub mod error;
 mod gather;
 pub mod open;

@@ -24,7 +24,7 @@ pub fn extract(
 ) -> Result<Option<[Features; 2]>, ExecutorError> {
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let width = executor.plan().feature_width();
-    let mut of = |part: &LabelledImages| {
+    let mut of = |part: &LabelledImages| -> Result<Option<Features>, ExecutorError> {
         if let Some(resident) = executor.resident() {
             let values = resident.features_of(&part.images, &pipeline, go_on)?;
             return Ok(values.map(|values| Features { values, width, labels: part.labels.clone() }));

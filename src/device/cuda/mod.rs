@@ -4,16 +4,23 @@
 //! search, libraries   find and open NVIDIA's libraries at run time
 //! compile             kernel source -> machine code, kept by content (cubin_cache)
 //! driver              the driver's objects: context, memory, streams, events, modules, graphs
-//! convolutions        cuDNN      products    cuBLASLt
+//! convolutions        cuDNN: convolution_plans, plan_lock
+//! products            cuBLASLt: column_major, product_algorithm
 //! CudaGpu             all of it as a `Gpu`
 //! ```
 
 mod argument;
+mod column_major;
 pub mod compile;
+mod convolution_plans;
 pub mod convolutions;
 pub mod cubin_cache;
+mod cublaslt;
+mod cudnn;
 mod driver;
 pub mod libraries;
+pub mod plan_lock;
+mod product_algorithm;
 pub mod products;
 pub mod search;
 mod symbols;
@@ -30,6 +37,7 @@ use crate::device::cuda::convolutions::{Convolutions, Target};
 use crate::device::cuda::driver::{Context, Event, Function, Memory, Module, Pinned, Recording, Stream};
 pub use crate::device::cuda::driver::{Device, device, device_count};
 use crate::device::cuda::libraries::Library;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::cuda::products::Products;
 use crate::device::gpu::{Address, Element, Gpu, GpuError, Graph, Node, Properties, Source};
 
@@ -121,6 +129,16 @@ impl CudaGpu {
         })
     }
 
+    /// From now on convolutions are computed as the lock says. Prepare again, and record again, what was before.
+    pub fn lock_plans(&mut self, lock: &PlanLock) {
+        self.convolutions.locked(lock);
+    }
+
+    /// How the convolutions so far are computed, to be locked on another day.
+    pub fn plans(&self) -> PlanLock {
+        self.convolutions.lock()
+    }
+
     /// Fails unless these bytes lie inside one allocation.
     fn check(&self, address: Address, bytes: usize) -> Result<(), GpuError> {
         let holder = self.allocations.range(..=address).next_back();
@@ -144,6 +162,7 @@ impl CudaGpu {
                 }
                 Node::Convolution(call) => {
                     self.convolutions.prepare(&call.shape, call.pass)?;
+                    self.convolutions.bind(self.streams.of(lane).handle())?;
                     *used.of_mut(lane) = true;
                 }
                 Node::Side(nodes) => self.choose(nodes, Lane::Side, used)?,

@@ -54,7 +54,7 @@ pub const NVRTC: [&str; 8] = [
     "nvrtcGetCUBIN",
 ];
 
-pub const CUBLASLT: [&str; 15] = [
+pub const CUBLASLT: [&str; 16] = [
     "cublasLtGetVersion",
     "cublasLtCreate",
     "cublasLtDestroy",
@@ -64,15 +64,16 @@ pub const CUBLASLT: [&str; 15] = [
     "cublasLtMatmulDescSetAttribute",
     "cublasLtMatrixLayoutCreate",
     "cublasLtMatrixLayoutDestroy",
-    "cublasLtMatrixLayoutSetAttribute",
     "cublasLtMatmulPreferenceCreate",
     "cublasLtMatmulPreferenceDestroy",
     "cublasLtMatmulPreferenceSetAttribute",
     "cublasLtMatmulAlgoGetHeuristic",
     "cublasLtMatmulAlgoConfigGetAttribute",
+    "cublasLtMatmulAlgoCapGetAttribute",
+    "cublasLtGetStatusString",
 ];
 
-pub const CUDNN: [&str; 10] = [
+pub const CUDNN: [&str; 12] = [
     "cudnnGetVersion",
     "cudnnCreate",
     "cudnnDestroy",
@@ -83,4 +84,6 @@ pub const CUDNN: [&str; 10] = [
     "cudnnBackendGetAttribute",
     "cudnnBackendFinalize",
     "cudnnBackendExecute",
+    "cudnnGetErrorString",
+    "cudnnGetLastErrorString",
 ];

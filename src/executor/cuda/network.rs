@@ -5,7 +5,7 @@ use crate::executor::cuda::memory::Memory;
 use crate::executor::schedule::{Flow, Schedule, read_by_backward};
 use crate::executor::Setting;
 use crate::experiment::recipe::{BatchNormScope, Numerics};
-use crate::model::plan::{Activation, Op, ParameterId, Plan, PoolKind, ValueId};
+use crate::model::plan::{Op, ParameterId, Plan, PoolKind, ValueId};
 use crate::ops::batch_norm::cuda::{Backward, Norm, Parts};
 use crate::ops::compute_weights::Layout;
 use crate::ops::conv2d::cuda::Layer;
@@ -246,7 +246,8 @@ impl Placed<'_> {
             Op::Activate { input, output, activation } => {
                 let (x, y) = (self.value(input, Pass::Training), self.value(output, Pass::Training));
                 let (dy, dx) = (self.gradient(output), self.delivery(flows[0], input));
-                activation::cuda::backward(self.n(output, Pass::Training), network.element, activation, [x, y], dy, dx)
+                let n = self.n(output, Pass::Training);
+                activation::cuda::backward(n, network.element, activation, x, y, dy, dx)
             }
             Op::Add { left, right, output } => {
                 let mut nodes = self.pass_on(output, left, flows[0]);
