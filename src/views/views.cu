@@ -145,8 +145,8 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     load_fitted(view, image_at(pixels, places[first + index]), header.side);
     for (int position = 0; position < header.operations; ++position)
       if (operations[position].kind == NORMALIZE) normalize(view, operations[position]);
+    // No barrier: a resize begins with one, and everything else stays on a thread's own pixels.
     write_view(view, out + (u64)index * length, channels);
-    __syncthreads();
   }
 }
 

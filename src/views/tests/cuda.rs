@@ -4,10 +4,12 @@ use super::{IMAGENET, blur, crop, everything, image, jitter, simclr};
 use crate::data::Images;
 use crate::device::Pool;
 use crate::device::emulator::{Emulator, Order};
-use crate::device::gpu::{Address, Element, Gpu, stored};
+use crate::device::gpu::{Address, Argument, Element, Gpu, Launch, Node, Source, loaded, stored};
 use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
 use crate::views::Pipeline;
 use crate::views::cuda::{DeviceImages, DeviceViews, Inputs, Largest, Output, SOURCE, TrainingStep};
+use crate::views::exponential::exp;
+use crate::views::rotate::sine_cosine;
 
 /// Where and how a launch of a test runs.
 #[derive(Clone, Copy)]
@@ -262,7 +264,6 @@ fn a_second_crop_and_a_late_crop_have_the_processors_bits() {
     }
 }
 
-/// More views than blocks, so that a block makes several: 2 × 130 of one pixel each or so.
 #[test]
 fn scratch_in_global_memory_gives_the_same_bits() {
     let images = mixed();
@@ -272,17 +273,32 @@ fn scratch_in_global_memory_gives_the_same_bits() {
         let found = training(Device { order, wide: 2000, ..PLAIN }, &pipeline, &images, &step);
         check("scratch", &found, &expected(&pipeline, &images, &step, 8));
     }
+}
+
+/// Some blocks make two views: one drawn too early would change what the threads still at the first do.
+#[test]
+fn a_block_makes_one_view_after_another() {
     let small = [image(3, 2, 1), image(2, 5, 2)];
     let mut images = Images::default();
     (0..130).for_each(|index| {
         let image = small[index % 2].get(0);
         images.push(image.width as u32, image.height as u32, image.pixels);
     });
-    let pipeline = Pipeline::new(&[crop(), Augmentation::HorizontalFlip { p: 0.5 }], 2, 3);
+    let (p, threshold) = (0.5, 0.5);
+    let points = vec![Augmentation::Grayscale { p }, Augmentation::Solarize { p, threshold }];
+    let pipeline = Pipeline::new(&[vec![crop()], [points.clone(), points.clone(), points].concat()].concat(), 2, 3);
     let every: Vec<u32> = (0..130).collect();
     let step = Step { number: 0, steps_per_epoch: 1, order: &every };
-    let device = Device { wide: 3000, channels: 3, ..PLAIN };
-    check("in turn", &training(device, &pipeline, &images, &step), &expected(&pipeline, &images, &step, 3));
+    let plain = expected(&pipeline, &images, &step, 3);
+    for order in &Order::SEVERAL[1..3] {
+        let device = Device { order: *order, wide: 3000, channels: 3, ..PLAIN };
+        check("in turn", &training(device, &pipeline, &images, &step), &plain);
+    }
+    let mut fitted = vec![0.0; 130 * pipeline.view_len()];
+    let pipeline = Pipeline::new(&[], 2, 3);
+    pipeline.evaluation_batch(&images, 0..130, &Pool::new(1), &mut fitted);
+    let device = Device { order: Order::SEVERAL[1], wide: 3000, channels: 3, ..PLAIN };
+    check("in turn", &evaluation(device, &pipeline, &images, 0, 130), &fitted);
 }
 
 #[test]
@@ -290,10 +306,10 @@ fn bf16_is_the_rounded_f32_and_any_number_of_channels_will_do() {
     let images = mixed();
     let pipeline = Pipeline::new(&simclr(), 16, 8);
     let step = Step { number: 2, steps_per_epoch: 2, order: &[0, 1, 2, 3] };
-    for channels in [3, 5, 8, 16] {
+    for channels in [3, 5, 8, 12, 16] {
         let plain = training(Device { channels, ..PLAIN }, &pipeline, &images, &step);
         check("channels", &plain, &expected(&pipeline, &images, &step, channels));
-        let rounded = crate::device::gpu::loaded(&stored(&plain, Element::Bf16), Element::Bf16);
+        let rounded = loaded(&stored(&plain, Element::Bf16), Element::Bf16);
         let half = Device { channels, element: Element::Bf16, ..PLAIN };
         check("bf16", &training(half, &pipeline, &images, &step), &rounded);
     }
@@ -311,7 +327,7 @@ fn evaluations_have_the_processors_bits() {
             check(&format!("evaluation at side {side}"), &found, &widened(&plain, 8));
         }
         let device = Device { element: Element::Bf16, wide: 3000, ..PLAIN };
-        let rounded = crate::device::gpu::loaded(&stored(&widened(&plain, 8), Element::Bf16), Element::Bf16);
+        let rounded = loaded(&stored(&widened(&plain, 8), Element::Bf16), Element::Bf16);
         check("bf16 evaluation", &evaluation(device, &pipeline, &images, 1, 3), &rounded);
     }
 }
@@ -333,5 +349,40 @@ fn one_pixel_is_an_image_for_the_device_too() {
         let pipeline = Pipeline::new(&augmentations, side, 0);
         let step = Step { number: 0, steps_per_epoch: 1, order: &[0] };
         check("one pixel", &training(PLAIN, &pipeline, &images, &step), &expected(&pipeline, &images, &step, 8));
+    }
+}
+
+/// exp, sine and cosine of many numbers, which pixels show only where they round.
+const PROBE: &str = r#"
+extern "C" __global__ void views_probe(const float* x, float* out, int n) {
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    Stream stream = stream_at(7, i, 0, 0, 0);
+    Operation always = {ROTATE, 0, 0, 1.0f, {x[i], x[i]}};
+    Drawn drawn = rotate_draw(stream, always);
+    out[3 * i] = views_exp(x[i]);
+    out[3 * i + 1] = drawn.real[0];
+    out[3 * i + 2] = drawn.real[1];
+  }
+}
+KERNEL_EXPORT(views_probe)
+"#;
+
+#[test]
+fn the_functions_of_draws_have_the_processors_bits() {
+    let text = Box::leak(format!("{}{PROBE}", SOURCE.text).into_boxed_str());
+    let mut emulator = Emulator::with(Order::FORWARD, &[Source { name: "views_probe", text }], Element::F32);
+    let mut numbers: Vec<f32> = (-120_000..120_000).map(|step| step as f32 * 1.237e-3).collect();
+    numbers.extend([0.0, -0.0, 1e-30, 89.0, -104.0, 45.0, -45.0, 90.0, 720.0, 1e9, f32::INFINITY]);
+    let (x, n) = (emulator.place_f32(&numbers), numbers.len());
+    let out = emulator.place_f32(&vec![f32::NAN; 3 * n]);
+    let arguments = vec![Argument::Address(x), Argument::Address(out), Argument::I32(n as i32)];
+    let launch = Launch { kernel: "views_probe", grid: [1; 3], block: [32, 1, 1], shared_bytes: 0, arguments };
+    emulator.run(&[Node::Launch(launch)]).expect("a launch");
+    let found = emulator.read_f32(out, 3 * n);
+    for (&x, found) in numbers.iter().zip(found.as_chunks::<3>().0) {
+        let (sine, cosine) = sine_cosine(x);
+        let expected = [exp(x), sine, cosine].map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() });
+        let found = found.map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() });
+        assert_eq!(found, expected, "at {x}");
     }
 }
