@@ -262,8 +262,9 @@ fn sgd_and_adam_have_the_processors_bits_in_every_order() {
     }
 }
 
+/// The order of its sums is another, but they are exact enough for every ratio here to round to the same f32.
 #[test]
-fn lars_is_the_processors() {
+fn lars_has_the_processors_bits() {
     let layout = tensors();
     let (start, gradients) = problem(&layout, 5);
     for optimizer in every_lars() {
@@ -271,13 +272,10 @@ fn lars_is_the_processors() {
         let found = on_the_device(&optimizer, &layout, &start, &gradients, Order::FORWARD);
         for ((parameters, slots), (found, found_slots)) in wanted.iter().zip(&found) {
             for tensor in &layout {
-                let error = relative_error(&found[tensor.range()], &parameters[tensor.range()]);
-                assert!(error <= 1e-6, "{optimizer:?}, {}: {error:e}", tensor.name);
-                for (slot, found) in slots.iter().zip(found_slots) {
-                    let error = relative_error(&found[tensor.range()], &slot[tensor.range()]);
-                    assert!(error <= 1e-6, "{optimizer:?}, slot of {}: {error:e}", tensor.name);
-                }
+                let (found, wanted) = (bits(&found[tensor.range()]), bits(&parameters[tensor.range()]));
+                assert_eq!(found, wanted, "{optimizer:?}, {}", tensor.name);
             }
+            assert_eq!(bits(&found_slots.concat()), bits(&slots.concat()), "{optimizer:?}");
         }
     }
 }

@@ -77,15 +77,16 @@ __device__ __forceinline__ void optimizer_block_sums(const double* values, doubl
 // Sums of squares to twice the precision of float by float alone (Dekker 1971), as double is slow where graphics come
 // first: the part that rounding takes from a square or a sum is added up beside it.
 struct OptimizerSquares { float high, low; };
-__device__ __forceinline__ void optimizer_add_square(OptimizerSquares& sum, float x) {
-  float square = x * x, lost = fmaf(x, x, -square);
+// The square of x + rest, where `rest` is what rounding took from x.
+__device__ __forceinline__ void optimizer_add_square(OptimizerSquares& sum, float x, float rest) {
+  float square = x * x, lost = fmaf(2.0f * x, rest, fmaf(x, x, -square));
   float next = sum.high + square, part = next - sum.high;
   lost += (sum.high - (next - part)) + (square - part);
   sum.high = next;
   sum.low += lost;
 }
 // The sum of squares of a thread's numbers; scaled by a power of two meanwhile, so that none overflows or vanishes.
-__device__ __forceinline__ double optimizer_sum_of_squares(const float* values) {
+__device__ __forceinline__ double optimizer_sum_of_squares(const float* values, const float* rests) {
   u32 highest = 0;
 #pragma unroll
   for (int i = 0; i < 4 * OPTIMIZER_QUADS; ++i) {
@@ -97,7 +98,7 @@ __device__ __forceinline__ double optimizer_sum_of_squares(const float* values) 
   float scale = __uint_as_float((254u - exponent) << 23);
   OptimizerSquares sum = {0.0f, 0.0f};
 #pragma unroll
-  for (int i = 0; i < 4 * OPTIMIZER_QUADS; ++i) optimizer_add_square(sum, values[i] * scale);
+  for (int i = 0; i < 4 * OPTIMIZER_QUADS; ++i) optimizer_add_square(sum, values[i] * scale, rests[i] * scale);
   double unit = (double)__uint_as_float(exponent << 23);
   double low = sum.low == sum.low ? (double)sum.low : 0.0;  // next to an infinite sum it is no number
   return ((double)sum.high + low) * unit * unit;
@@ -115,7 +116,7 @@ optimizer_lars_squares(const float* __restrict__ parameters, const float* __rest
     return;
   }
   float decay_high = (float)decay, decay_low = (float)(decay - (double)decay_high);
-  float w[4 * OPTIMIZER_QUADS], g[4 * OPTIMIZER_QUADS];
+  float w[4 * OPTIMIZER_QUADS], g[4 * OPTIMIZER_QUADS], rests[4 * OPTIMIZER_QUADS];
 #pragma unroll
   for (int k = 0; k < OPTIMIZER_QUADS; ++k) {
     int i = 4 * ((int)threadIdx.x + k * OPTIMIZER_THREADS);
@@ -123,11 +124,18 @@ optimizer_lars_squares(const float* __restrict__ parameters, const float* __rest
     optimizer_load(parameters + at, chunk.len - i, chunk.aligned, w + 4 * k);
     optimizer_load(gradients + at, chunk.len - i, chunk.aligned, g + 4 * k);
   }
-  double sums[2];
-  sums[0] = optimizer_sum_of_squares(w);
 #pragma unroll
-  for (int i = 0; i < 4 * OPTIMIZER_QUADS; ++i) g[i] = fmaf(decay_high, w[i], fmaf(decay_low, w[i], g[i]));
-  sums[1] = optimizer_sum_of_squares(g);
+  for (int i = 0; i < 4 * OPTIMIZER_QUADS; ++i) rests[i] = 0.0f;
+  double sums[2];
+  sums[0] = optimizer_sum_of_squares(w, rests);
+#pragma unroll
+  for (int i = 0; i < 4 * OPTIMIZER_QUADS; ++i) {
+    float decayed = decay_high * w[i], next = g[i] + decayed, part = next - g[i];
+    float lost = (g[i] - (next - part)) + (decayed - part);
+    rests[i] = lost + fmaf(decay_low, w[i], fmaf(decay_high, w[i], -decayed));
+    g[i] = next;
+  }
+  sums[1] = optimizer_sum_of_squares(g, rests);
   optimizer_block_sums<2>(sums, held, out, false);
 }
 

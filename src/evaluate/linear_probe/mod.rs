@@ -4,6 +4,10 @@
 //! dropped. Cross entropy, mean over the batch; the last batch of an epoch may be smaller. The rate falls from
 //! learning_rate · batch/256 to 0 by a cosine over all steps. Weight decay touches the weights, not the bias.
 
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
+
 use rayon::prelude::*;
 
 use crate::device::Pool;
@@ -36,7 +40,7 @@ pub fn classify(
     pool.install(|| {
         let scale = Standardization::of(bank);
         let classifier = train(&scale.apply(bank), n_classes, probe);
-        if !classifier.weights.iter().chain(&classifier.bias).all(|value| value.is_finite()) {
+        if !classifier.is_finite() {
             return Err(EvaluateError::Diverged { learning_rate: probe.learning_rate });
         }
         Ok(classifier.rank(&scale.apply(queries)))
@@ -103,6 +107,10 @@ struct Classifier {
 impl Classifier {
     fn zeros(n_classes: usize, width: usize) -> Classifier {
         Classifier { weights: vec![0.0; n_classes * width], bias: vec![0.0; n_classes], width }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.weights.iter().chain(&self.bias).all(|value| value.is_finite())
     }
 
     /// rows × classes.
