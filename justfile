@@ -54,6 +54,14 @@ test-all:
 bench *arguments:
     cargo bench {{arguments}}
 
+# Check and measure the built program on a machine with a GPU, 9 minutes: --opponent, --data, --quick, --list
+gpu-check *arguments:
+    python3 benches/gpu_check.py "$@"
+
+# The run to 90 % k-NN on a GPU, 9 minutes a sitting: --data cifar10.tar.xz
+gpu-record *arguments:
+    python3 benches/gpu_record.py "$@"
+
 # Licences and advisories of the dependencies (needs cargo-deny)
 deny:
     cargo deny check

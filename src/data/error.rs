@@ -73,6 +73,14 @@ pub enum DataError {
     #[error("the class folder `{}` has no name in UTF-8: rename it", path.display())]
     FolderName { path: PathBuf },
 
+    /// The archive as a whole.
+    #[error("`{}` cannot be used as an archive of images: {problem}", path.display())]
+    Archive { path: PathBuf, problem: String },
+
+    /// `problem` goes on behind the entry's name.
+    #[error("the entry `{entry}` of `{}` {problem}", archive.display())]
+    ArchiveEntry { archive: PathBuf, entry: String, problem: String },
+
     #[error("{}", broken_list(first, *n_broken, *n_images))]
     FolderBroken { first: Vec<BrokenImage>, n_broken: usize, n_images: usize },
 
@@ -115,6 +123,10 @@ impl DataError {
         DataError::Io { path: path.to_owned(), source }
     }
 
+    pub(super) fn archive(path: &Path, problem: String) -> DataError {
+        DataError::Archive { path: path.to_owned(), problem }
+    }
+
     /// `root` is the folder the user named, `path` what is not in it; both are shown in absolute form.
     pub(super) fn missing(layout: Layout, root: &Path, path: &Path) -> DataError {
         DataError::Missing { layout, root: absolute(root), path: absolute(path) }
@@ -151,7 +163,8 @@ impl Layout {
                     "`{root}/train/<class>/` and `{root}/test/<class>/` (or `val`) with jpg, jpeg, png, webp or \
                      bmp files"
                 ),
-                "to get it: sort your images into one folder for each class".to_owned(),
+                "to get it: sort your images into one folder for each class; a .tar or .tar.xz of these folders will do"
+                    .to_owned(),
             ),
         };
         format!(

@@ -12,6 +12,7 @@ mod error;
 mod fingerprint;
 mod image_folder;
 mod intake;
+mod regular_file;
 mod split;
 #[cfg(test)]
 mod tests;

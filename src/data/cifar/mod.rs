@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::data::intake::{Intake, Keep};
-use crate::data::{DataError, ImageRef, Layout, Part};
+use crate::data::{DataError, ImageRef, Layout, Part, regular_file};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
@@ -138,12 +138,13 @@ fn class_names(variant: Variant, root: &Path, folder: &Path) -> Result<Vec<Strin
 
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(NAMES_BYTES_LIMIT).read_to_string(&mut text)?;
+    regular_file::open(path)?.take(NAMES_BYTES_LIMIT).read_to_string(&mut text)?;
     Ok(text)
 }
 
 fn read_images(variant: Variant, part: Part, root: &Path, path: &Path, intake: &mut Intake) -> Result<(), DataError> {
-    let mut file = File::open(path).map_err(|source| DataError::missing_or_io(variant.layout(), root, path, source))?;
+    let mut file =
+        regular_file::open(path).map_err(|source| DataError::missing_or_io(variant.layout(), root, path, source))?;
     let n_records = n_records(variant, path, &file)?;
     let mut records = Vec::new();
     for first in (0..n_records).step_by(RECORDS_PER_READ as usize) {

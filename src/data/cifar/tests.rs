@@ -49,6 +49,20 @@ fn cifar10_reads_in_order_with_interleaved_channels() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn pipes_are_refused_and_not_waited_for() {
+    for name in ["data_batch_1.bin", "test_batch.bin", "batches.meta.txt"] {
+        let root = tempfile::tempdir().unwrap();
+        write_cifar10(root.path());
+        let path = root.path().join("cifar-10-batches-bin").join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let Err(error) = read(Variant::Cifar10, root.path(), Keep::Nothing) else { panic!("a pipe was read") };
+        assert!(error.to_string().ends_with("it is a pipe, a socket or a device: expected a regular file"), "{error}");
+    }
+}
+
 #[test]
 fn cifar100_reads_fine_labels() {
     let root = tempfile::tempdir().unwrap();

@@ -1,32 +1,41 @@
 //! One image file to RGB, 8 bits, within bounds that no file can talk its way out of.
 
-use std::fs::File;
+use std::borrow::Cow;
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use image::{ImageError, ImageReader, Limits, RgbImage};
 
 use crate::data::image_folder::jpeg;
+use crate::data::image_folder::listing::{Content, ImageFile};
+use crate::data::regular_file;
 
-const FILE_BYTES_LIMIT: u64 = 256 << 20;
+pub(super) const FILE_BYTES_LIMIT: u64 = 256 << 20;
 const SIDE_LIMIT: u32 = 8192;
 const MEMORY_BYTES_LIMIT: u64 = 256 << 20;
 
 /// The reason of a failure is made for a list of broken files.
-pub(super) fn decode(path: &Path) -> Result<RgbImage, String> {
+pub(super) fn decode(file: &ImageFile) -> Result<RgbImage, String> {
+    let bytes = match &file.content {
+        Content::OnDisk => Cow::Owned(read(file)?),
+        Content::Held(bytes) => Cow::Borrowed(bytes.as_slice()),
+    };
+    // The decoders are others' code and the bytes anyone's: a panic there is one more kind of broken file.
+    catch_unwind(AssertUnwindSafe(|| decode_bytes(&bytes)))
+        .unwrap_or_else(|_| Err("the decoder gave up on it".to_owned()))
+}
+
+fn read(file: &ImageFile) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    let file = regular_file::open(&file.path).map_err(|error| error.to_string())?;
     file.take(FILE_BYTES_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > FILE_BYTES_LIMIT {
         return Err(format!("the file is larger than {FILE_BYTES_LIMIT} bytes"));
     }
-    // The decoders are others' code and the bytes anyone's: a panic there is one more kind of broken file.
-    catch_unwind(AssertUnwindSafe(|| decode_bytes(bytes)))
-        .unwrap_or_else(|_| Err("the decoder gave up on it".to_owned()))
+    Ok(bytes)
 }
 
-fn decode_bytes(bytes: Vec<u8>) -> Result<RgbImage, String> {
+fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, String> {
     if bytes.starts_with(&jpeg::START) && !jpeg::is_complete(&bytes) {
         return Err("the JPEG data is cut off before its end-of-image marker".to_owned());
     }

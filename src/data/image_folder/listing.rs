@@ -1,11 +1,13 @@
 //! The image files of a folder, in byte order of their names.
 
-use std::ffi::OsStr;
 use std::fs::{self, DirEntry, FileType};
 use std::path::{Path, PathBuf};
 
 use crate::data::{DataError, Layout, Part};
 
+pub(super) const TRAIN_NAME: &str = "train";
+/// The first that is there is taken.
+pub(super) const TEST_NAMES: [&str; 2] = ["test", "val"];
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
 #[derive(Debug)]
@@ -20,6 +22,16 @@ pub(super) struct ImageFile {
     pub part: Part,
     pub label: u32,
     pub path: PathBuf,
+    pub content: Content,
+}
+
+/// Where the bytes of an image file are.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// At its path.
+    OnDisk,
+    /// Here, read from an archive; the path is only its name.
+    Held(Vec<u8>),
 }
 
 /// A data set's own folder; links may not lead out of it.
@@ -33,18 +45,28 @@ impl Listing {
         let canonical =
             root.canonicalize().map_err(|source| DataError::missing_or_io(Layout::ImageFolder, root, root, source))?;
         let root = Root { path: root.to_owned(), canonical };
-        let train = root.part(&["train"])?;
-        let test = root.part(&["test", "val"])?;
+        let train = root.part(&[TRAIN_NAME])?;
+        let test = root.part(&TEST_NAMES)?;
         let class_names = root.class_names(&train)?;
         check_same_classes(&train, &test, &class_names, &root.class_names(&test)?)?;
         let mut files = Vec::new();
         for (part, folder) in [(Part::Train, &train), (Part::Test, &test)] {
             for (label, name) in (0..).zip(&class_names) {
                 let images = root.images(&folder.join(name))?;
-                files.extend(images.into_iter().map(|path| ImageFile { part, label, path }));
+                files.extend(images.into_iter().map(|path| ImageFile { part, label, path, content: Content::OnDisk }));
             }
         }
         Ok(Listing { class_names, files })
+    }
+}
+
+impl ImageFile {
+    /// Lets go of what is held, once it is decoded.
+    pub fn release(&mut self) {
+        match &mut self.content {
+            Content::OnDisk => {}
+            Content::Held(bytes) => drop(std::mem::take(bytes)),
+        }
     }
 }
 
@@ -81,7 +103,7 @@ impl Root {
             if kind.is_dir() {
                 return Err(DataError::FolderEntry { path: entry.path(), found: "a folder" });
             }
-            if !is_image_name(&entry.file_name()) {
+            if !is_image_name(Path::new(&entry.file_name())) {
                 continue;
             }
             // Opening a pipe would wait for ever.
@@ -126,8 +148,8 @@ fn visible_entries(folder: &Path) -> Result<Vec<DirEntry>, DataError> {
     Ok(entries)
 }
 
-fn is_image_name(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension();
+pub(super) fn is_image_name(name: &Path) -> bool {
+    let extension = name.extension();
     EXTENSIONS.iter().any(|known| extension.is_some_and(|found| found.eq_ignore_ascii_case(known)))
 }
 
@@ -135,7 +157,7 @@ fn file_name_bytes(path: &Path) -> &[u8] {
     path.file_name().unwrap_or_default().as_encoded_bytes()
 }
 
-fn check_same_classes(
+pub(super) fn check_same_classes(
     train: &Path,
     test: &Path,
     train_names: &[String],

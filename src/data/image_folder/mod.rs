@@ -1,8 +1,10 @@
-//! A folder of images: `root/train/<class>/<image>` and `root/test/<class>/<image>` (or `val`).
+//! A folder of images: `root/train/<class>/<image>` and `root/test/<class>/<image>` (or `val`). The root may also be a
+//! `.tar` or `.tar.xz` of these folders, with or without a folder of their own around them.
 //!
 //! Any image size and any of JPEG, PNG, WebP and BMP, told apart by content as Pillow does. Alpha is dropped, grey
 //! becomes RGB and an EXIF orientation is not applied, as torchvision's `ImageFolder` has it; 16 bits are rounded to 8.
 
+mod archive;
 mod decode;
 mod jpeg;
 mod listing;
@@ -17,7 +19,7 @@ use rayon::prelude::*;
 use crate::data::image_folder::decode::decode;
 use crate::data::image_folder::listing::{ImageFile, Listing};
 use crate::data::intake::{Intake, Keep};
-use crate::data::{BrokenImage, DataError, ImageRef};
+use crate::data::{BrokenImage, DataError, ImageRef, Layout};
 
 const FILES_PER_BLOCK: usize = 512;
 /// Decoded pixels of one block; what is over waits for the next one.
@@ -26,21 +28,30 @@ const BROKEN_SHOWN: usize = 10;
 
 /// Reads every image; broken ones are collected, so that one pass names them all.
 pub(super) fn read(root: &Path, keep: Keep) -> Result<Intake, DataError> {
-    let listing = Listing::of(root)?;
+    let listing = if is_folder(root)? { Listing::of(root)? } else { archive::read(root)? };
     let intake = Intake::new(listing.class_names, keep);
-    read_listed(&listing.files, intake, BLOCK_BYTES)
+    read_listed(listing.files, intake, BLOCK_BYTES)
 }
 
-/// Every image file, in the order it is read.
+/// Every file that is read: the image files in their order, or the archive.
 pub(super) fn files(root: &Path) -> Result<Vec<PathBuf>, DataError> {
+    if !is_folder(root)? {
+        return Ok(vec![root.to_owned()]);
+    }
     Ok(Listing::of(root)?.files.into_iter().map(|file| file.path).collect())
 }
 
-fn read_listed(files: &[ImageFile], mut intake: Intake, block_bytes: u64) -> Result<Intake, DataError> {
+fn is_folder(root: &Path) -> Result<bool, DataError> {
+    let found = root.metadata();
+    let found = found.map_err(|source| DataError::missing_or_io(Layout::ImageFolder, root, root, source))?;
+    Ok(found.is_dir())
+}
+
+fn read_listed(mut files: Vec<ImageFile>, mut intake: Intake, block_bytes: u64) -> Result<Intake, DataError> {
     let mut broken = Broken::default();
-    let mut rest = files;
-    while !rest.is_empty() {
-        let block = &rest[..rest.len().min(FILES_PER_BLOCK)];
+    let (n_images, mut n_read) = (files.len(), 0);
+    while n_read < n_images {
+        let block = &mut files[n_read..n_images.min(n_read + FILES_PER_BLOCK)];
         let mut n_done = 0;
         for (file, decoded) in
             block.iter().zip(decode_block(block, block_bytes)).map_while(|(file, slot)| slot.map(|s| (file, s)))
@@ -55,9 +66,10 @@ fn read_listed(files: &[ImageFile], mut intake: Intake, block_bytes: u64) -> Res
                 Err(reason) => broken.push(&file.path, reason),
             }
         }
-        rest = &rest[n_done..];
+        block[..n_done].iter_mut().for_each(ImageFile::release);
+        n_read += n_done;
     }
-    broken.into_result(files.len())?;
+    broken.into_result(n_images)?;
     Ok(intake)
 }
 
@@ -69,7 +81,7 @@ fn decode_block(block: &[ImageFile], block_bytes: u64) -> Vec<Option<Result<imag
         if index > 0 && spent_bytes.load(Ordering::Relaxed) > block_bytes {
             return None;
         }
-        let decoded = decode(&file.path);
+        let decoded = decode(file);
         let bytes = decoded.as_ref().map_or(0, |image| image.as_raw().len() as u64);
         spent_bytes.fetch_add(bytes, Ordering::Relaxed);
         Some(decoded)

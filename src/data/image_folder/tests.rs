@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 
+use super::listing::{Content, ImageFile};
 use super::{Listing, files, read, read_listed};
-use crate::data::Dataset;
 use crate::data::intake::{Intake, Keep};
+use crate::data::{Dataset, Part};
 
 /// A gradient whose pixels follow from its size.
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -255,6 +256,17 @@ fn links_may_not_lead_out() {
     assert!(error.to_string().contains("socket.png` is not a regular file"), "{error}");
 }
 
+#[cfg(unix)]
+#[test]
+fn pipes_are_refused_and_not_waited_for() {
+    for place in ["train/cat/pipe.png", "test/dog/pipe.JPG"] {
+        let root = small_folder();
+        assert!(std::process::Command::new("mkfifo").arg(root.path().join(place)).status().unwrap().success());
+        let Err(error) = read(root.path(), Keep::Nothing) else { panic!("a pipe was read") };
+        assert!(error.to_string().contains(&format!("{place}` is not a regular file")), "{error}");
+    }
+}
+
 #[test]
 fn the_digest_follows_pixels_and_not_files() {
     let root = small_folder();
@@ -280,7 +292,7 @@ fn blocks_and_threads_do_not_show() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
         let found = pool.install(|| {
             let listing = Listing::of(root.path()).unwrap();
-            read_listed(&listing.files, Intake::new(listing.class_names, Keep::Pixels), block_bytes).unwrap()
+            read_listed(listing.files, Intake::new(listing.class_names, Keep::Pixels), block_bytes).unwrap()
         });
         assert_eq!(found.into_dataset(), expected, "{n_threads} threads, {block_bytes} bytes");
     }
@@ -303,11 +315,10 @@ proptest! {
             bytes[at] = *byte;
         }
         let noisy = [&bytes[..keep.index(bytes.len())], noise.as_slice()].concat();
-        let folder = tempfile::tempdir().unwrap();
         for bytes in [bytes, noisy] {
-            let path = folder.path().join("x.png");
-            fs::write(&path, bytes).unwrap();
-            if let Ok(image) = super::decode::decode(&path) {
+            let (part, path) = (Part::Train, PathBuf::from("x.png"));
+            let file = ImageFile { part, label: 0, path, content: Content::Held(bytes) };
+            if let Ok(image) = super::decode::decode(&file) {
                 prop_assert!(image.width() > 0 && image.height() > 0);
             }
         }

@@ -1,0 +1,460 @@
+#!/usr/bin/env python3
+"""Checks and measures a built `ablate` on a machine with a GPU, in parts, within minutes.
+
+    python3 benches/gpu_check.py --binary target/release/ablate --out DIR [--markdown FILE]
+
+Needs Python's standard library alone; the opponent needs PyTorch. After every command DIR/gpu_check.json holds what is
+known so far; DIR/<part>-<n>.out and .err hold the answers as they were given. Each part has its share of the time, and a
+part that fails stops no other. What cannot be measured says so and why. Exit code: 0 when no part failed, else 1.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+
+sys.dont_write_bytecode = True  # The checkout stays as it is.
+
+import measuring  # noqa: E402
+from measuring import NO_GPU, NotMeasured  # noqa: E402
+
+LIMIT_S, QUICK_LIMIT_S = 530, 175
+
+SWEEP = """// Question: do batch, temperature and views sweep on this device?
+Experiment(
+    question: "Do batch, temperature and views sweep on this device?",
+    dataset: Builtin,
+    views: [RandomResizedCrop(scale: (0.5, 1.0)), HorizontalFlip(p: 0.5), Normalize(Cifar10)],
+    train: (length: Epochs(1), batch: 64, temperature: 0.5),
+    evaluate: [Knn(k: 5, temperature: 0.1)],
+    seeds: [0, 1],
+    sweep: [
+        Axis("train.batch", [64, 128]),
+        Axis("train.temperature", [0.1, 0.5]),
+        Variants("views", {
+            "crop": [RandomResizedCrop(scale: (0.5, 1.0)), Normalize(Cifar10)],
+            "all": [
+                RandomResizedCrop(scale: (0.08, 1.0)),
+                HorizontalFlip(p: 0.5),
+                ColorJitter(p: 0.8, strength: 0.5),
+                Grayscale(p: 0.2),
+                GaussianBlur(p: 0.5, sigma: (0.1, 2.0)),
+                Normalize(Cifar10),
+            ],
+        }),
+    ],
+    table: (rows: ["train.batch", "train.temperature"], columns: "views", metric: "knn.top1"),
+)
+"""
+
+LONG = """// Question: does a training that is killed on its way end with the bits of one that is not?
+Experiment(
+    question: "Does a training that is killed on its way end with the bits of one that is not?",
+    dataset: Builtin(n_classes: 4, train_per_class: 160, test_per_class: 20, seed: 0),
+    train: (
+        length: Steps(%(steps)d),
+        batch: %(batch)d,
+        optimizer: Sgd(momentum: 0.9, weight_decay: 5e-4),
+        schedule: Cosine,
+        checkpoint_every: Steps(%(every)d),
+    ),
+    evaluate: [Knn(k: 5, temperature: 0.1)],
+    seeds: [0],
+)
+"""
+
+
+class Part:
+    """One part under way: where its answers go, and until when it may run."""
+
+    def __init__(self, check, name, until):
+        self.check, self.name, self.until = check, name, until
+        self.result = {"status": "under way", "commands": [], "checks": []}
+
+    def left_s(self):
+        return self.until - time.monotonic()
+
+    def ablate(self, *words, limit_s=None, must=True):
+        return self.command([self.check.binary, *words], limit_s, must)
+
+    def command(self, command, limit_s=None, must=True):
+        """Runs and keeps the answer; with `must` a failure ends the part."""
+        if self.left_s() < 1:
+            raise NotMeasured("not measured: the part's time was spent")
+        limit_s = min(limit_s or self.left_s(), self.left_s())
+        log = os.path.join(self.check.out, "%s-%d" % (self.name, len(self.result["commands"]) + 1))
+        answer = measuring.run(command, limit_s, log)
+        self.keep(answer)
+        if answer.is_unknown_command():
+            words = " ".join(str(word) for word in command[1:3])
+            raise NotMeasured("not measured: this binary does not know `ablate %s`" % words)
+        if must and answer.failure():
+            raise RuntimeError("`%s`: %s" % (" ".join(answer.command[1:]), answer.failure()))
+        return answer
+
+    def keep(self, answer):
+        self.result["commands"].append(answer.record())
+        self.check.write()
+
+    def expect(self, what, holds, details=None):
+        self.result["checks"].append({"what": what, "holds": bool(holds), **({"details": details} if details else {})})
+
+
+def libraries(part):
+    """What the program finds of driver and libraries: `ablate doctor --json`"""
+    part.ablate("doctor", "--json")
+
+
+def parity(part):
+    """CPU = CUDA an operation and the whole, equal bits over repeats and neighbours: `ablate bench parity`"""
+    answer = part.ablate("bench", "parity", "--device", "cuda", "--json", must=False)
+    part.expect("`ablate bench parity` ends well", answer.code == 0, answer.failure())
+
+
+def sweep(part):
+    """A sweep over batch, temperature and views to table and Parquet, and again with nothing computed"""
+    file = part.check.experiment("gpu_sweep", SWEEP)
+    results = part.check.folder("sweep")
+    words = ["sweep", file, "--smoke", "--device", part.check.device, "--results", results, "--json", "--quiet"]
+    first = part.ablate(*words).json() or {}
+    summary = first.get("summary", {})
+    n_runs = summary.get("computed")
+    part.expect("16 runs are computed", n_runs == 16, summary)
+    cells = (first.get("table") or {}).get("cells", [])
+    part.expect("the table has 8 cells, all with 2 values", [cell.get("n") for cell in cells] == [2] * 8)
+    for name in ("gpu_sweep.parquet", "gpu_sweep.history.parquet"):
+        path = os.path.join(results, "smoke", name)
+        part.expect("`%s` is a Parquet file" % name, is_parquet(path))
+    again = (part.ablate(*words).json() or {}).get("summary", {})
+    part.expect("the second sweep computes nothing", (again.get("computed"), again.get("cached")) == (0, 16), again)
+    part.result["table"] = part.ablate(
+        "table", file, "--smoke", "--device", part.check.device, "--results", results, "--format", "markdown", must=False
+    ).out
+    part.check.reference_checkpoints = measuring.checkpoints(os.path.join(results, "smoke", "store"))
+
+
+def is_parquet(path):
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return False
+    return len(content) > 8 and content[:4] == b"PAR1" == content[-4:]
+
+
+def resume(part):
+    """kill -9 between two runs and within one, then the same command again: equal checkpoint digests"""
+    if part.check.reference_checkpoints:
+        file = part.check.experiment("gpu_sweep", SWEEP)
+        results = part.check.folder("killed-sweep")
+        store = os.path.join(results, "smoke", "store")
+        words = ["sweep", file, "--smoke", "--device", part.check.device, "--results", results, "--json", "--quiet"]
+        again = killed_then_again(part, "sweep", words, lambda: len(measuring.checkpoints(store)) >= 3)
+        part.expect("the second sweep computes what is missing alone", 0 < again.get("computed", 0) < 16, again)
+        part.expect(
+            "a sweep killed between runs ends with the checkpoints of one that was not",
+            measuring.checkpoints(store) == part.check.reference_checkpoints,
+        )
+        shutil.rmtree(results, ignore_errors=True)
+    else:
+        part.result["note"] = "no sweep to compare with: `sweep` did not end or was left out"
+    sizes = {"steps": 400, "batch": 256, "every": 40} if part.check.has_gpu else {"steps": 8, "batch": 16, "every": 2}
+    file = part.check.experiment("gpu_long", LONG % sizes)
+    stores = {}
+    for name in ("whole", "killed"):
+        results = part.check.folder("long-" + name)
+        store = os.path.join(results, "store")
+        words = ["sweep", file, "--device", part.check.device, "--results", results, "--json", "--quiet"]
+        if name == "killed":
+            killed_then_again(part, "training", words, lambda: any_file(os.path.join(store, "progress")))
+        else:
+            part.ablate(*words)
+        stores[name] = measuring.checkpoints(store)
+    part.expect(
+        "a training killed behind a checkpoint ends with the bits of one that was not",
+        len(stores["whole"]) == 1 and stores["whole"] == stores["killed"], stores,
+    )
+
+
+def any_file(folder):
+    try:
+        return any(not name.endswith(".tmp") for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def killed_then_again(part, what, words, is_time):
+    """Kills as soon as `is_time` says so and runs the command to its end; the summary of that."""
+    process = measuring.start([part.check.binary, *words])
+    begin = time.monotonic()
+    while process.poll() is None and not is_time() and part.left_s() > 1:
+        time.sleep(0.002)
+    was_time, was_running = is_time(), process.poll() is None
+    measuring.kill(process)
+    out, err = process.communicate()
+    seconds = time.monotonic() - begin
+    part.keep(measuring.Answer([part.check.binary, *words], process.returncode, out, err, seconds, False))
+    part.expect("the %s is killed on its way" % what, was_time and was_running)
+    return (part.ablate(*words).json() or {}).get("summary", {})
+
+
+def train(part):
+    """Pairs of views a second by stem, batch and numerics: `ablate bench train`"""
+    if part.check.has_gpu:
+        grid = [("imagenet", batch, "bf16") for batch in (256, 1024, 512, 4096)]
+        grid += [("cifar", batch, "bf16") for batch in (512, 1024, 256)]
+        grid += [("imagenet", 256, "f32"), ("cifar", 512, "f32"), ("imagenet", 1024, "f32"), ("cifar", 4096, "bf16")]
+        grid = grid[:5] if part.check.quick else grid
+    else:
+        grid = [("imagenet", 256, "f32")]
+    part.result["speeds"] = []
+    for stem, batch, numerics in grid:
+        if part.left_s() < 3:
+            part.result["note"] = "the part's time was spent before all sizes were measured"
+            break
+        speed(part, stem, batch, numerics)
+
+
+def speed(part, stem, batch, numerics, *more):
+    """One answer of `ablate bench train`; its pairs a second, or None with the reason kept."""
+    words = ["--stem", stem, "--batch", batch, "--numerics", numerics, "--device", part.check.device, "--json", *more]
+    answer = part.ablate("bench", "train", *words, limit_s=45, must=False)
+    pairs_per_s = None if answer.failure() else measuring.find_number(answer.json(), "pairs_per_s")
+    line = {"stem": stem, "batch": batch, "numerics": numerics, "options": list(more), "pairs_per_s": pairs_per_s}
+    if pairs_per_s is None:
+        line["failure"] = answer.failure() or "the answer has no `pairs_per_s`"
+        part.expect("`bench train` at %s, batch %d, %s" % (stem, batch, numerics), False, line["failure"])
+    part.result.setdefault("speeds", []).append(line)
+    return pairs_per_s
+
+
+def kernels(part):
+    """Time of every kernel and its share of the floor: `ablate bench kernels`"""
+    part.ablate("bench", "kernels", "--device", "cuda", "--json")
+
+
+def jobs(part):
+    """Several trainings at once on one GPU: `ablate bench train --jobs`"""
+    for n_jobs in (1, 2, 4, 8):
+        speed(part, "imagenet", 256, "bf16", "--jobs", n_jobs)
+
+
+def opponent(part):
+    """PyTorch on the same machine in the same minutes: the Lightly example, and a hand-tuned script"""
+    script = part.check.arguments.opponent
+    if not script or not os.path.isfile(script):
+        raise NotMeasured("not measured: no opponent given (`--opponent simclr_torch.py`)" if not script
+                          else "not measured: there is no `%s`" % script)
+    python = part.check.arguments.python
+    # By the driver first: importing torch alone takes seconds.
+    torch = measuring.run([python, "-c", "import torch, torchvision; print(torch.__version__)"], min(60, part.left_s()))
+    if torch.code != 0:
+        raise NotMeasured("not measured: `%s` has no torch with torchvision" % python)
+    part.result["torch"] = torch.out.strip()
+    data = part.check.images()
+    modes = [
+        ("tuned, step graph", ["tuned", data, "--graph", "step", "--precision", "bf16"]),
+        ("Lightly example, 8 workers", ["seed", data, "--workers", "8", "--steps", "100"]),
+        ("tuned, graph trees", ["tuned", data, "--graph", "trees", "--precision", "bf16"]),
+    ]
+    own = [speed(part, "imagenet", 256, "bf16")]
+    part.result["opponents"] = lines = []
+    for name, words in modes:
+        if part.left_s() < 10:
+            lines.append({"name": name, "failure": "the part's time was spent"})
+            continue
+        answer = part.command([python, script, *words, "--batch", "256", "--stem", "imagenet"],
+                              limit_s=part.left_s() - 8, must=False)
+        pairs_per_s = None if answer.failure() else measuring.find_number(answer.json(), "pairs_per_s")
+        lines.append({"name": name, "pairs_per_s": pairs_per_s, "failure": answer.failure()})
+    if part.left_s() > 3:
+        own.append(speed(part, "imagenet", 256, "bf16"))
+    measured = [value for value in own if value]
+    for line in lines:
+        if measured and line.get("pairs_per_s"):
+            # The slower of the two, before and after: a ratio must not live on the better moment.
+            line["ratio"] = min(measured) / line["pairs_per_s"]
+    part.result["own_pairs_per_s"] = own
+    part.expect("at least one opponent is measured", any(line.get("ratio") for line in lines))
+
+
+# In the order they run; the seconds are shares of the limit. What one does not use is shared by those behind it.
+PARTS = [
+    (libraries, 10), (parity, 80), (train, 95), (sweep, 45), (resume, 50), (kernels, 30), (jobs, 40), (opponent, 180),
+]
+NEED_GPU = (parity, kernels, jobs, opponent)
+
+
+class Check:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.binary = os.path.abspath(arguments.binary)
+        self.out = os.path.abspath(arguments.out)
+        self.device, self.quick = arguments.device, arguments.quick
+        self.machine = measuring.machine()
+        self.has_gpu = self.device == "cuda" and self.machine["gpu"] is not None
+        self.work = tempfile.mkdtemp(prefix="gpu_check-", dir=arguments.work)
+        self.results, self.reference_checkpoints, self.unpacked = {}, None, None
+
+    def folder(self, name):
+        path = os.path.join(self.work, name)
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def experiment(self, name, text):
+        path = os.path.join(self.work, name + ".ron")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def images(self):
+        """The folder of images the opponent reads."""
+        data = self.arguments.data
+        if not data or not os.path.exists(data):
+            raise NotMeasured("not measured: no images given (`--data cifar10.tar.xz`, or the folder it unpacks to)")
+        if os.path.isdir(data):
+            return data
+        if self.unpacked is None:
+            folder = self.folder("images")
+            with tarfile.open(data) as archive:
+                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                archive.extractall(folder, **safe)
+            self.unpacked = folder
+        return self.unpacked
+
+    def report(self):
+        return {
+            "schema": "ablate.gpu_check/1", "machine": self.machine, "binary": self.arguments.version,
+            "device": self.device, "quick": self.quick, "parts": self.results,
+        }
+
+    def write(self):
+        measuring.write_json(os.path.join(self.out, "gpu_check.json"), self.report())
+
+    def run(self, chosen, limit_s):
+        end = time.monotonic() + limit_s
+        # Without a GPU the time belongs to what can be measured.
+        share_of = {function: 0 if function in NEED_GPU and not self.has_gpu else share for function, share in chosen}
+        for index, (function, _) in enumerate(chosen):
+            shares_left = sum(share_of[later] for later, _ in chosen[index:])
+            begin = time.monotonic()
+            own_s = (end - begin) * share_of[function] / max(shares_left, 1)
+            part = Part(self, function.__name__, begin + own_s)
+            self.results[part.name] = part.result
+            part.result["status"] = self.outcome(function, part)
+            part.result["seconds"] = round(time.monotonic() - begin, 2)
+            self.write()
+            print("%-10s %6.1f s  %s" % (part.name, part.result["seconds"], part.result["status"]), flush=True)
+
+    def outcome(self, function, part):
+        if function in NEED_GPU and not self.has_gpu:
+            return NO_GPU
+        try:
+            function(part)
+        except NotMeasured as reason:
+            return str(reason)
+        except Exception as error:  # One part's fault is no other's.
+            part.result["trace"] = traceback.format_exc()[-1500:]
+            return "failed: %s" % error
+        broken = [
+            check["what"] + (": %s" % check["details"] if isinstance(check.get("details"), str) else "")
+            for check in part.result["checks"] if not check["holds"]
+        ]
+        return "failed: %s" % "; ".join(broken) if broken else "measured"
+
+
+def markdown(report):
+    """A section for benches/RESULTS.md."""
+    machine, parts = report["machine"], report["parts"]
+    card = machine["gpu"]
+    title = "%s, driver %s" % (card["name"], card["driver"]) if card else "no GPU, %s" % machine["processor"]
+    lines = ["## %s · %s" % (machine["date"], title), ""]
+    lines += ["`%s`, `--device %s`%s, %s with %s cores." % (
+        report["binary"], report["device"], ", quick" if report["quick"] else "", machine["processor"], machine["cores"])]
+    lines += ["", "| part | time | outcome |", "|---|---|---|"]
+    lines += ["| %s | %.0f s | %s |" % (name, part.get("seconds", 0), cell(part["status"])) for name, part in parts.items()]
+    versions = [command.get("answer") for command in parts.get("libraries", {}).get("commands", [])]
+    versions = [answer for answer in versions if isinstance(answer, dict)]
+    if versions:
+        flat = ", ".join("%s %s" % (key, value) for key, value in versions[0].items() if not isinstance(value, (dict, list)))
+        lines += ["", "Libraries, as `ablate doctor --json` reports them: %s." % (flat or "see gpu_check.json")]
+    for name in ("train", "jobs"):
+        speeds = [line for line in parts.get(name, {}).get("speeds", []) if line.get("pairs_per_s")]
+        if speeds:
+            lines += ["", "| stem | batch | numerics | options | pairs/s | ms a step (batch / pairs/s) |"]
+            lines += ["|---|---|---|---|---|---|"]
+            lines += ["| %s | %d | %s | %s | %.0f | %s |" % (
+                line["stem"], line["batch"], line["numerics"], " ".join(str(word) for word in line["options"]),
+                line["pairs_per_s"], "" if line["options"] else "%.2f" % (1000 * line["batch"] / line["pairs_per_s"]),
+            ) for line in speeds]
+    rivals = parts.get("opponent", {})
+    if rivals.get("opponents"):
+        own = ", ".join("%.0f" % value if value else "not measured" for value in rivals.get("own_pairs_per_s", []))
+        lines += ["", "PyTorch %s in the same minutes, ImageNet stem, batch 256; `ablate` in bf16 before and after: %s pairs/s "
+                  "(the slower one counts); the Lightly example computes in f32." % (rivals.get("torch"), own), ""]
+        lines += ["| opponent | pairs/s | `ablate` to it |", "|---|---|---|"]
+        for line in rivals["opponents"]:
+            value = line.get("pairs_per_s")
+            lines.append("| %s | %s | %s |" % (
+                line["name"], "%.0f" % value if value else "not measured: %s" % cell(line.get("failure") or ""),
+                "%.2f" % line["ratio"] if line.get("ratio") else ""))
+    return "\n".join(lines) + "\n"
+
+
+def cell(text):
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="target/release/ablate", help="the program, built elsewhere if need be")
+    parser.add_argument("--out", default="target/gpu-check", metavar="DIR", help="where the report and the answers go")
+    parser.add_argument("--markdown", metavar="FILE", help="where the section for RESULTS.md goes [default: DIR/gpu_check.md]")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: only what makes sense there")
+    parser.add_argument("--quick", action="store_true", help="within 3 minutes instead of 9")
+    parser.add_argument("--only", metavar="PARTS", help="some parts, separated by commas; they share the whole time")
+    parser.add_argument("--limit", type=float, metavar="S", help="seconds for all parts together")
+    parser.add_argument("--opponent", metavar="FILE", help="simclr_torch.py; without it the opponent is passed over")
+    parser.add_argument("--python", default=sys.executable, help="the Python that has PyTorch")
+    parser.add_argument("--data", metavar="PATH", help="CIFAR-10 as folders of images, or a .tar.xz of them, for the opponent")
+    parser.add_argument("--work", metavar="DIR", help="where temporary stores lie [default: the system's]")
+    parser.add_argument("--list", action="store_true", help="name the parts and end")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse()
+    names = {function.__name__: (function, share) for function, share in PARTS}
+    if arguments.list:
+        for function, share in PARTS:
+            print("%-10s %4d s  %s" % (function.__name__, share * LIMIT_S // sum(s for _, s in PARTS), function.__doc__))
+        return 0
+    wanted = arguments.only.split(",") if arguments.only else list(names)
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        print("no such part: %s; there are %s" % (", ".join(unknown), ", ".join(names)), file=sys.stderr)
+        return 2
+    version = measuring.run([arguments.binary, "--version"], 20)
+    if version.code != 0:
+        print("`%s --version` fails: %s" % (arguments.binary, version.failure()), file=sys.stderr)
+        return 2
+    arguments.version = version.out.strip()
+    os.makedirs(arguments.out, exist_ok=True)
+    check = Check(arguments)
+    try:
+        limit_s = arguments.limit or (QUICK_LIMIT_S if arguments.quick else LIMIT_S)
+        check.run([entry for name, entry in names.items() if name in wanted], limit_s)
+        path = arguments.markdown or os.path.join(check.out, "gpu_check.md")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(markdown(check.report()))
+    finally:
+        shutil.rmtree(check.work, ignore_errors=True)
+    return 1 if any(part["status"].startswith("failed") for part in check.results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
