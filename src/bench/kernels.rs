@@ -92,10 +92,19 @@ fn describe_convolution(call: &ConvolutionCall) -> (String, Option<f64>, Option<
     let (out_height, out_width) = (shape.out_height(), shape.out_width());
     let outputs = (shape.images * out_height * out_width * shape.outputs) as f64;
     let taps = (shape.kernel * shape.kernel * shape.inputs) as f64;
-    let numbers = (shape.images * shape.height * shape.width * shape.inputs) as f64 + outputs + taps * shape.outputs as f64;
+    let numbers =
+        (shape.images * shape.height * shape.width * shape.inputs) as f64 + outputs + taps * shape.outputs as f64;
     let what = format!(
         "convolution {}x{} {}->{} {}x{} s{} {:?} {:?}",
-        shape.height, shape.width, shape.inputs, shape.outputs, shape.kernel, shape.kernel, shape.stride, shape.element, call.pass
+        shape.height,
+        shape.width,
+        shape.inputs,
+        shape.outputs,
+        shape.kernel,
+        shape.kernel,
+        shape.stride,
+        shape.element,
+        call.pass
     );
     (what, Some(2.0 * outputs * taps), Some(numbers * shape.element.bytes() as f64))
 }

@@ -12,7 +12,8 @@ mod tests;
 
 use crate::executor::{self, ExecutorError, Setting};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, DecayScope, Head, HueKind, Initialization, Model, Numerics, Optimizer, Stem,
+    Augmentation, Backbone, Backend, BatchNormScope, DecayScope, Head, HueKind, Initialization, Model, Numerics,
+    Optimizer, Stem,
 };
 use crate::model::plan::Plan;
 use crate::model::registry;

@@ -27,12 +27,10 @@ pub fn parity(backend: Backend, device: usize, threads: usize, quick: bool) -> R
         Backend::Cuda => Ok(Box::new(executor::cuda::on_device(plan, setting)?) as Box<dyn Executor>),
         Backend::Cpu | Backend::Reference => Ok(Box::new(executor::cpu::CpuExecutor::new(plan, setting)?)),
     };
-    let kinds: &[Numerics] =
-        if backend == Backend::Cuda { &[Numerics::F32, Numerics::Bf16] } else { &[Numerics::F32] };
+    let kinds: &[Numerics] = if backend == Backend::Cuda { &[Numerics::F32, Numerics::Bf16] } else { &[Numerics::F32] };
     let (width, batch, n_steps) = if quick { (16, 8, 10) } else { (64, 64, 100) };
     let setting = |numerics| crate::bench::setting(batch, numerics, threads, device);
-    let mut found =
-        Found { operations: vec![], whole: vec![], losses: vec![], repeats: vec![], bits_repeat: false };
+    let mut found = Found { operations: vec![], whole: vec![], losses: vec![], repeats: vec![], bits_repeat: false };
     found.operations = crate::bench::parity::operations(width, &setting(Numerics::F32), make)?;
     for stem in [Stem::ImageNet, Stem::Cifar] {
         if quick && stem == Stem::Cifar {

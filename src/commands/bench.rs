@@ -150,7 +150,9 @@ fn as_text(subject: &Subject, speed: &Speed) -> String {
 fn time_kernels(arguments: &TrainArguments) -> Result<Ending, CommandError> {
     let subject = subject(arguments)?;
     if subject.backend != Backend::Cuda {
-        return Err(CommandError::Usage("`bench kernels` times a GPU's kernels: it needs the device `cuda`".to_owned()));
+        return Err(CommandError::Usage(
+            "`bench kernels` times a GPU's kernels: it needs the device `cuda`".to_owned(),
+        ));
     }
     let kernels = report::kernels(&subject).map_err(|error| failed(&error))?;
     if arguments.json {

@@ -15,7 +15,8 @@ use crate::train::Trained;
 
 /// The record's text.
 pub fn body(runner: &Runner, key: Key, stage: Stage, begun: Begun) -> String {
-    let record = Record { format: record::FORMAT, key, stage, provenance: runner.origin.provenance(begun, runner.gpu.get()) };
+    let record =
+        Record { format: record::FORMAT, key, stage, provenance: runner.origin.provenance(begun, runner.gpu.get()) };
     serde_json::to_string_pretty(&record).expect("a record is plain data")
 }
 

@@ -109,7 +109,9 @@ pub fn executor_failure(error: &ExecutorError) -> Failure {
         ExecutorError::OutOfMemory { .. }
         | ExecutorError::OutOfGpuMemory { .. }
         | ExecutorError::Gpu(GpuError::OutOfMemory { .. }) => FailureKind::OutOfMemory,
-        ExecutorError::MissingInstructions { .. } | ExecutorError::Device(_) | ExecutorError::Gpu(_) => FailureKind::Other,
+        ExecutorError::MissingInstructions { .. } | ExecutorError::Device(_) | ExecutorError::Gpu(_) => {
+            FailureKind::Other
+        }
     };
     Failure { kind, message: error.to_string(), step: None }
 }

@@ -4,10 +4,10 @@ use crate::device::gpu::{Address, Element};
 use crate::executor::Setting;
 use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS, Network, Pass};
 use crate::model::plan::{Op, Plan, PoolKind};
+use crate::ops::conv2d;
 use crate::ops::nt_xent::cuda::{self as nt_xent, Loss};
 use crate::ops::optimizer;
 use crate::ops::optimizer::cuda::Update;
-use crate::ops::conv2d;
 
 /// Places start at multiples of it.
 const ALIGNMENT: usize = 256;

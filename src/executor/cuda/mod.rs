@@ -96,8 +96,13 @@ impl CudaExecutor {
         let gpu = self.gpu.get_mut();
         gpu.upload(self.memory.weight_table, &self.network.weights.table())?;
         gpu.upload(self.memory.update_table, &update_table)?;
-        let initial: Vec<f32> =
-            self.network.plan.buffers.iter().flat_map(|buffer| std::iter::repeat_n(buffer.initial, buffer.len)).collect();
+        let initial: Vec<f32> = self
+            .network
+            .plan
+            .buffers
+            .iter()
+            .flat_map(|buffer| std::iter::repeat_n(buffer.initial, buffer.len))
+            .collect();
         gpu.upload(self.memory.running, &bytes_of_f32(&initial))
     }
 

@@ -1,9 +1,9 @@
 //! A Plan as nodes: forward in training and in evaluation, and backward. Pure: places in, nodes out.
 
 use crate::device::gpu::{Address, Element, Node};
+use crate::executor::Setting;
 use crate::executor::cuda::memory::Memory;
 use crate::executor::schedule::{Flow, Schedule, read_by_backward};
-use crate::executor::Setting;
 use crate::experiment::recipe::{BatchNormScope, Numerics};
 use crate::model::plan::{Op, ParameterId, Plan, PoolKind, ValueId};
 use crate::ops::batch_norm::cuda::{Backward, Norm, Parts};
@@ -178,9 +178,13 @@ impl Placed<'_> {
                 conv2d::cuda::forward(&layer, place(input), self.weight(weight), place(output))
             }
             Op::BatchNorm { .. } => self.forward_norm(index, pass),
-            Op::Activate { input, output, activation } => {
-                activation::cuda::forward(self.n(output, pass), network.element, activation, place(input), place(output))
-            }
+            Op::Activate { input, output, activation } => activation::cuda::forward(
+                self.n(output, pass),
+                network.element,
+                activation,
+                place(input),
+                place(output),
+            ),
             Op::Add { left, right, output } => {
                 activation::cuda::add(self.n(output, pass), network.element, place(left), place(right), place(output))
             }
@@ -275,7 +279,8 @@ impl Placed<'_> {
         let layer = self.network.layer(index, Pass::Training).expect("a convolution");
         let (x, dy) = (self.value(input, Pass::Training), self.gradient(output));
         let (gathered, flat) = (self.memory.weight_gradients, self.memory.gradients);
-        let target = self.network.weights.gradient_target(weight, gathered, flat).expect("a layer's weight has a place");
+        let target =
+            self.network.weights.gradient_target(weight, gathered, flat).expect("a layer's weight has a place");
         let mut nodes = conv2d::cuda::weight_gradient(&layer, x, dy, target);
         let dx = self.delivery(flow, input);
         nodes.extend(conv2d::cuda::input_gradient(&layer, dy, self.weight(weight), self.memory.scratch, dx));
@@ -288,7 +293,8 @@ impl Placed<'_> {
         };
         let norm = self.network.norm(index, Pass::Training).expect("a batch norm");
         let keeps = read_by_backward(&self.network.plan.ops[index]);
-        let kept = |value: ValueId| if keeps.contains(&value) { self.value(value, Pass::Training) } else { Address::NONE };
+        let kept =
+            |value: ValueId| if keeps.contains(&value) { self.value(value, Pass::Training) } else { Address::NONE };
         let backward = Backward {
             x: self.value(input, Pass::Training),
             y: kept(output),

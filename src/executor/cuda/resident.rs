@@ -2,9 +2,9 @@
 
 use crate::data::Images;
 use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node};
+use crate::executor::cuda::CudaExecutor;
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, loss};
 use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS};
-use crate::executor::cuda::CudaExecutor;
 use crate::executor::{ExecutorError, Feed, Resident, Steps, UpdateNorms};
 use crate::ops::nt_xent::Metrics;
 use crate::ops::nt_xent::cuda::{MetricsPlaces, metrics_nodes};
@@ -33,7 +33,12 @@ pub struct Attached {
 
 impl OnDevice {
     /// Brings images and pipeline over, for launches of up to `n_views` views.
-    fn new(gpu: &mut dyn Gpu, images: &DeviceImages, pipeline: &Pipeline, n_views: usize) -> Result<OnDevice, GpuError> {
+    fn new(
+        gpu: &mut dyn Gpu,
+        images: &DeviceImages,
+        pipeline: &Pipeline,
+        n_views: usize,
+    ) -> Result<OnDevice, GpuError> {
         let views = DeviceViews::new(pipeline, images.largest);
         let mut place = |bytes: &[u8]| {
             let address = gpu.allocate(bytes.len().max(1))?;
@@ -95,10 +100,10 @@ impl CudaExecutor {
 
     fn try_steps(&mut self, epoch: u32, order: &[u32], n: usize, measured: bool) -> Result<Steps, GpuError> {
         let gpu = self.gpu.get_mut().as_mut();
-        let attached = self.attached.as_mut().ok_or_else(|| GpuError::Call {
-            call: "steps",
-            reason: "no data set was attached".to_owned(),
-        })?;
+        let attached = self
+            .attached
+            .as_mut()
+            .ok_or_else(|| GpuError::Call { call: "steps", reason: "no data set was attached".to_owned() })?;
         if attached.epoch != Some(epoch) {
             let bytes: Vec<u8> = order.iter().flat_map(|example| example.to_le_bytes()).collect();
             gpu.upload(attached.order, &bytes)?;

@@ -8,7 +8,9 @@ use dfdx::tensor_ops::Backward;
 use super::ReferenceExecutor;
 use super::nt_xent::nt_xent;
 use crate::executor::{Executor, Setting, State};
-use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem};
+use crate::experiment::recipe::{
+    Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem,
+};
 
 use crate::model::plan::{ParameterKind, Plan};
 use crate::model::{twin, typed};

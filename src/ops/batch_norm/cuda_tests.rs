@@ -346,7 +346,11 @@ fn statistics_lose_nothing_far_from_zero() {
         for which in [1, 2, 3, 4] {
             for (got, expected) in results[which].iter().zip(&expected[which]) {
                 let error = ((f64::from(*got) - expected) / expected).abs();
-                assert!(error < if is_far { 3e-7 } else { 1e-6 }, "{}: {got} for {expected}, off by {error:e}", NAMES[which]);
+                assert!(
+                    error < if is_far { 3e-7 } else { 1e-6 },
+                    "{}: {got} for {expected}, off by {error:e}",
+                    NAMES[which]
+                );
             }
         }
     }

@@ -13,7 +13,9 @@ use std::sync::LazyLock;
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
 use crate::executor::{Executor, Setting, State};
-use crate::experiment::recipe::{Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem};
+use crate::experiment::recipe::{
+    Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem,
+};
 use crate::model::initialize::initialize;
 use crate::model::plan::{ParameterKind, Plan};
 use crate::model::typed::{self, TypedModel};
