@@ -28,6 +28,8 @@ enum Outlet {
     ResidualOverDy,
     /// Both added to ones.
     Added,
+    /// Both to one place: the input is the residual.
+    Together,
     /// Only the gradients of scale and shift.
     ParametersOnly,
 }
@@ -117,6 +119,7 @@ impl Case {
             Outlet::InputOverDy => (Delivery::Write(dy), Delivery::Write(d_residual)),
             Outlet::ResidualOverDy => (Delivery::Write(dx), Delivery::Write(dy)),
             Outlet::Added => (Delivery::Accumulate(dx), Delivery::Accumulate(d_residual)),
+            Outlet::Together => (Delivery::Accumulate(dx), Delivery::Write(dx)),
             Outlet::ParametersOnly => (Delivery::Skip, Delivery::Skip),
         };
         let when = |condition: bool, place: Address| if condition { place } else { Address::NONE };
@@ -204,10 +207,17 @@ impl Case {
                 out[8][at(row)] += dz;
             }
         }
-        for (which, outlets) in [(7, &[Outlet::ParametersOnly][..]), (8, &[Outlet::ParametersOnly, Outlet::Apart][..])]
-        {
-            if outlets.contains(&self.outlet) {
-                out[which].clear();
+        let [.., dx, dz] = &mut out;
+        match self.outlet {
+            Outlet::InputOverDy | Outlet::ResidualOverDy | Outlet::Added => {}
+            Outlet::Apart => dz.clear(),
+            Outlet::ParametersOnly => {
+                dx.clear();
+                dz.clear();
+            }
+            Outlet::Together => {
+                dx.iter_mut().zip(&*dz).for_each(|(dx, dz)| *dx += dz);
+                dz.clone_from(dx);
             }
         }
         out
@@ -251,18 +261,44 @@ fn relative(got: &[f32], expected: &[f64]) -> f64 {
     if norm == 0.0 { difference.sqrt() } else { (difference / norm).sqrt() }
 }
 
+fn check_every_outlet(activation: Activation) {
+    for (has_residual, outlet) in [
+        (false, Outlet::Apart),
+        (false, Outlet::ParametersOnly),
+        (true, Outlet::InputOverDy),
+        (true, Outlet::ResidualOverDy),
+        (true, Outlet::Added),
+        (true, Outlet::Together),
+    ] {
+        let mut case = Case::new(6, 6, 19, Element::F32);
+        case.norm.activation = activation;
+        (case.has_residual, case.outlet) = (has_residual, outlet);
+        case.check();
+    }
+}
+
 #[test]
-fn every_activation_residual_and_outlet() {
+fn no_activation() {
+    check_every_outlet(Activation::Identity);
+}
+
+#[test]
+fn relu() {
+    check_every_outlet(Activation::Relu);
+}
+
+#[test]
+fn silu() {
+    check_every_outlet(Activation::Silu);
+}
+
+#[test]
+fn bf16_is_rounded_once() {
     for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
-        for (has_residual, outlet) in [
-            (false, Outlet::Apart),
-            (false, Outlet::Added),
-            (false, Outlet::ParametersOnly),
-            (true, Outlet::InputOverDy),
-            (true, Outlet::ResidualOverDy),
-            (true, Outlet::Added),
-        ] {
-            let mut case = Case::new(6, 6, 19, Element::F32);
+        for (has_residual, outlet, channels) in
+            [(false, Outlet::InputOverDy, 16), (true, Outlet::ResidualOverDy, 11), (true, Outlet::Added, 16)]
+        {
+            let mut case = Case::new(8, 6, channels, Element::Bf16);
             case.norm.activation = activation;
             (case.has_residual, case.outlet) = (has_residual, outlet);
             case.check();
@@ -270,37 +306,35 @@ fn every_activation_residual_and_outlet() {
     }
 }
 
+/// Parts that do not divide the rows, merged by every block or folded before.
 #[test]
-fn bf16_is_rounded_once() {
-    for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
-        for (has_residual, outlet) in
-            [(false, Outlet::InputOverDy), (true, Outlet::ResidualOverDy), (true, Outlet::Added)]
-        {
-            for channels in [16, 11] {
-                let mut case = Case::new(8, 6, channels, Element::Bf16);
-                case.norm.activation = activation;
-                (case.has_residual, case.outlet) = (has_residual, outlet);
-                case.check();
-            }
-        }
+fn parts_are_merged_here_or_folded_before() {
+    for (folded, element) in [(false, Element::F32), (true, Element::F32), (true, Element::Bf16)] {
+        let mut case = Case::new(6, 21, 8, element);
+        case.partition = Partition { folded, ..Partition::cut(case.rows(), 6, 32) };
+        (case.has_residual, case.outlet) = (true, Outlet::ResidualOverDy);
+        case.check();
     }
 }
 
-/// Parts that do not divide, merged by every block or folded before; several tiles of channels; one group.
+/// More parts than a fold has slices, all images together.
 #[test]
-fn parts_and_tiles() {
-    for (folded, groups, element) in
-        [(false, 2, Element::F32), (true, 2, Element::F32), (true, 1, Element::F32), (true, 2, Element::Bf16)]
-    {
-        let mut case = Case::new(14, 50, 72, element);
-        case.norm.groups = groups;
-        case.partition = Partition { folded, ..Partition::cut(case.rows(), 6, 96) };
-        case.outlet = Outlet::ResidualOverDy;
-        case.has_residual = true;
-        case.check();
-        case.outlet = Outlet::ParametersOnly;
-        case.check();
-    }
+fn many_parts_in_one_group() {
+    let mut case = Case::new(6, 12, 3, Element::F32);
+    case.norm.groups = 1;
+    case.partition = Partition { folded: true, ..Partition::cut(72, 36, 64) };
+    assert_eq!(case.partition.parts, 36);
+    case.check();
+}
+
+/// More than one tile of channels; a fold without a second pass behind it.
+#[test]
+fn tiles() {
+    let mut case = Case::new(2, 35, 72, Element::F32);
+    case.outlet = Outlet::ParametersOnly;
+    case.check();
+    case.outlet = Outlet::InputOverDy;
+    case.check();
 }
 
 #[test]

@@ -5,8 +5,8 @@ const LANES: usize = 32;
 
 /// Parts that every block of the second pass may merge by itself: their bytes are few beside its own.
 const FEW_PARTS: usize = 32;
-/// Blocks of the first pass that fill a large device, and half of them.
-const FULL_BLOCKS: usize = 512;
+/// Blocks of the first pass: three of its size run at once on each of a large device's 132 multiprocessors.
+const FULL_BLOCKS: usize = 384;
 /// Blocks of the second pass, beyond which they only grow.
 const APPLY_BLOCKS: usize = 1024;
 
@@ -55,11 +55,11 @@ mod tests {
     #[test]
     fn parts_cover_the_rows_and_are_few_where_that_suffices() {
         for (rows, columns, parts, folded) in [
-            (262_144, 2, 256, true),
-            (65_536, 4, 128, true),
+            (262_144, 2, 192, true),
+            (65_536, 4, 96, true),
             (16_384, 8, 32, false),
             (16_384, 2, 32, false),
-            (4096, 16, 32, false),
+            (4096, 16, 24, false),
             (256, 4, 2, false),
             (1, 1, 1, false),
             (0, 0, 1, false),

@@ -40,15 +40,12 @@ fn on_the_processor(pooling: &Pooling, x: &[f32], dy: &[f32]) -> Results {
     let (mut max, mut winners, mut average) = (vec![0.0; dy.len()], vec![0; dy.len()], vec![0.0; dy.len()]);
     cpu::max_forward(&shapes, &x, &mut max, &mut winners);
     cpu::average_forward(&shapes, &x, &mut average);
-    let (mut maps, mut ones) = ([(); 4].map(|()| vec![1.0; x.len()]), [false, true, false, true].into_iter());
-    for (which, dx) in maps.iter_mut().enumerate() {
-        let accumulate = ones.next().unwrap_or(false);
-        match which {
-            0 | 1 => cpu::max_backward(&shapes, &dy, &winners, dx, accumulate),
-            _ => cpu::average_backward(&shapes, &dy, dx, accumulate),
-        }
+    let mut maps = [(); 4].map(|()| vec![1.0; x.len()]);
+    for (accumulate, [max, average]) in [false, true].into_iter().zip(maps.as_chunks_mut::<2>().0) {
+        cpu::max_backward(&shapes, &dy, &winners, max, accumulate);
+        cpu::average_backward(&shapes, &dy, average, accumulate);
     }
-    let [d_max, d_max_added, d_average, d_average_added] = maps.map(|map| images_first(&input, &map));
+    let [d_max, d_average, d_max_added, d_average_added] = maps.map(|map| images_first(&input, &map));
     let [max, average] = [max, average].map(|map| images_first(&output, &map));
     (vec![max, d_max, d_max_added, average, d_average, d_average_added], images_first(&output, &winners))
 }
