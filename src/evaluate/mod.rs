@@ -1,5 +1,6 @@
 //! What an encoder's frozen features are good for: weighted k-nearest-neighbour vote and linear probe.
 
+pub mod cuda;
 pub mod features;
 pub mod linear_probe;
 pub mod nearest_neighbours;

@@ -7,7 +7,7 @@ mod backward;
 mod forward;
 mod memory;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod weights;
 
 use std::sync::Arc;

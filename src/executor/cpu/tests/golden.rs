@@ -49,7 +49,7 @@ fn build(case: &Value) -> CpuExecutor {
     };
     let temperature = number(case, "temperature") as f32;
     let batch_norm_scope = BatchNormScope::View;
-    executor(plan, &Setting { batch: size(case, "n"), temperature, batch_norm_scope, optimizer, threads: 2 })
+    executor(plan, &Setting { batch: size(case, "n"), temperature, batch_norm_scope, optimizer, ..super::setting(2, 2) })
 }
 
 fn check(case: &Value) {
