@@ -16,7 +16,7 @@ mod convolution_plans;
 pub mod convolutions;
 pub mod cubin_cache;
 mod cublaslt;
-mod cudnn;
+pub mod cudnn;
 mod driver;
 pub mod libraries;
 pub mod plan_lock;
