@@ -16,7 +16,7 @@ mod convolution_plans;
 pub mod convolutions;
 pub mod cubin_cache;
 mod cublaslt;
-mod cudnn;
+pub mod cudnn;
 mod driver;
 pub mod libraries;
 pub mod plan_lock;
@@ -286,10 +286,11 @@ impl Gpu for CudaGpu {
         for (source, cubin) in sources.iter().zip(compiled) {
             let module = Module::new(&self.context, &cubin?)?;
             for name in compile::kernels(source.text) {
-                if self.kernels.insert(name.to_owned(), module.function(name)?).is_some() {
+                if self.kernels.contains_key(name) {
                     let reason = format!("a kernel `{name}` was loaded before that of `{}`", source.name);
                     return Err(GpuError::Call { call: "load", reason });
                 }
+                self.kernels.insert(name.to_owned(), module.function(name)?);
             }
         }
         Ok(())
