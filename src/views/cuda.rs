@@ -4,6 +4,7 @@
 use crate::data::Images;
 use crate::device::gpu::{Address, Argument, Launch, Node, Source};
 use crate::views::Pipeline;
+use crate::views::operation::Operation;
 use crate::views::packed::{Kind, Packed};
 
 /// The augmentations' device code, one after another, and the kernels that run it.
@@ -99,7 +100,7 @@ pub struct TrainingStep {
     /// u64: steps done so far.
     pub step: Address,
     pub steps_per_epoch: u64,
-    /// Examples a step.
+    /// Examples a step, at least 1.
     pub batch: usize,
 }
 
@@ -169,7 +170,7 @@ impl DeviceViews {
     /// # Panics
     /// When the working memory of a view has 2³¹ words or more.
     pub fn new(pipeline: &Pipeline, largest: Largest) -> DeviceViews {
-        let operations: Vec<Packed> = pipeline.operations().iter().map(|operation| operation.packed()).collect();
+        let operations: Vec<Packed> = pipeline.operations().iter().map(Operation::packed).collect();
         let crop = operations.iter().position(|operation| operation.kind == Kind::RandomResizedCrop);
         let loading = match crop {
             Some(0) => Loading::Crop,
@@ -208,7 +209,7 @@ impl DeviceViews {
         self.launch("views_training", 2 * step.batch, arguments)
     }
 
-    /// What evaluations see of `images` images from `first` on.
+    /// What evaluations see of `images` images, at least one, from `first` on.
     pub fn evaluation(&self, inputs: &Inputs, first: usize, images: usize, out: &Output) -> Node {
         let arguments = vec![
             Argument::Address(inputs.table),

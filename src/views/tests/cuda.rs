@@ -278,27 +278,20 @@ fn scratch_in_global_memory_gives_the_same_bits() {
 /// Some blocks make two views: one drawn too early would change what the threads still at the first do.
 #[test]
 fn a_block_makes_one_view_after_another() {
-    let small = [image(3, 2, 1), image(2, 5, 2)];
-    let mut images = Images::default();
-    (0..130).for_each(|index| {
-        let image = small[index % 2].get(0);
+    let (mut images, small) = (Images::default(), [image(2, 2, 1), image(3, 2, 2)]);
+    for index in 0..260 {
+        let image = small[usize::from(index % 20 == 3)].get(0);
         images.push(image.width as u32, image.height as u32, image.pixels);
-    });
-    let (p, threshold) = (0.5, 0.5);
-    let points = vec![Augmentation::Grayscale { p }, Augmentation::Solarize { p, threshold }];
-    let pipeline = Pipeline::new(&[vec![crop()], [points.clone(), points.clone(), points].concat()].concat(), 2, 3);
-    let every: Vec<u32> = (0..130).collect();
-    let step = Step { number: 0, steps_per_epoch: 1, order: &every };
-    let plain = expected(&pipeline, &images, &step, 3);
-    for order in &Order::SEVERAL[1..3] {
-        let device = Device { order: *order, wide: 3000, channels: 3, ..PLAIN };
-        check("in turn", &training(device, &pipeline, &images, &step), &plain);
     }
-    let mut fitted = vec![0.0; 130 * pipeline.view_len()];
-    let pipeline = Pipeline::new(&[], 2, 3);
-    pipeline.evaluation_batch(&images, 0..130, &Pool::new(1), &mut fitted);
+    let points = |p| [Augmentation::Grayscale { p }, Augmentation::Solarize { p, threshold: 0.5 }];
+    let pipeline = Pipeline::new([0.5; 4].map(points).as_flattened(), 2, 3);
+    let every: Vec<u32> = (130..260).collect();
+    let step = Step { number: 0, steps_per_epoch: 1, order: &every };
     let device = Device { order: Order::SEVERAL[1], wide: 3000, channels: 3, ..PLAIN };
-    check("in turn", &evaluation(device, &pipeline, &images, 0, 130), &fitted);
+    check("training", &training(device, &pipeline, &images, &step), &expected(&pipeline, &images, &step, 3));
+    let mut fitted = vec![0.0; 260 * pipeline.view_len()];
+    pipeline.evaluation_batch(&images, 0..260, &Pool::new(1), &mut fitted);
+    check("evaluation", &evaluation(device, &pipeline, &images, 0, 260), &fitted);
 }
 
 #[test]
