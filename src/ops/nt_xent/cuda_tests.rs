@@ -278,15 +278,17 @@ fn a_zero_row_gets_the_gradient_of_the_clamped_norm() {
     }
 }
 
-/// Also the NaN that devices make, whose bits are all ones behind the sign.
+/// Every anchor is compared with it. Also the NaN that devices make, whose bits are all ones behind the sign.
 #[test]
-fn what_is_not_finite_makes_the_loss_nan() {
+fn what_is_not_finite_makes_every_loss_nan() {
     let of_device = f32::from_bits(0x7fff_ffff);
     for value in [f32::NAN, of_device, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for index in [0, 7, 11] {
             let mut projections = THREE_PAIRS;
             projections[index] = value;
-            assert!(emulated(&projections, 2, 0.5).loss.is_nan(), "{value} at {index}");
+            let found = emulated(&projections, 2, 0.5);
+            assert!(found.loss.is_nan(), "{value} at {index}");
+            assert!(found.anchor_losses.iter().all(|loss| loss.is_nan()), "{value} at {index}: {found:?}");
         }
     }
 }
