@@ -13,8 +13,6 @@ use crate::experiment::recipe::{DecayScope, LarsFlavour, Optimizer};
 use crate::model::plan::{Parameter, ParameterKind};
 use crate::ops::nt_xent::golden::values_f32;
 
-const RATE: f64 = 0.3;
-
 /// Everything an update reads and writes, on an emulated device.
 struct Bench {
     emulator: Emulator,
@@ -161,7 +159,7 @@ fn on_the_processor(optimizer: &Optimizer, layout: &[Parameter], start: &[f32], 
 }
 
 fn rate(number: u64) -> f64 {
-    RATE / (number + 1) as f64
+    0.3 / (number + 1) as f64
 }
 
 fn rates(n_steps: usize) -> Vec<f64> {
