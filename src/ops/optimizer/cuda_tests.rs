@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::cuda::{self, Places, SOURCE, Update};
+use super::tests::{lars, layout, sgd};
 use super::{Step, slots, update};
 use crate::device::Pool;
 use crate::device::emulator::{Emulator, Order};
@@ -11,17 +12,6 @@ use crate::device::gpu::{Address, Element, Gpu, loaded, stored};
 use crate::experiment::recipe::{DecayScope, LarsFlavour, Optimizer};
 use crate::model::plan::{Parameter, ParameterKind};
 use crate::ops::nt_xent::golden::values_f32;
-
-const RATE: f64 = 0.3;
-
-fn layout(tensors: &[(usize, ParameterKind)]) -> Vec<Parameter> {
-    let mut offset = 0;
-    let of = |(index, &(len, kind)): (usize, &(usize, ParameterKind))| {
-        offset += len;
-        Parameter { name: format!("tensor{index}"), shape: vec![len], offset: offset - len, kind }
-    };
-    tensors.iter().enumerate().map(of).collect()
-}
 
 /// Everything an update reads and writes, on an emulated device.
 struct Bench {
@@ -34,18 +24,16 @@ struct Bench {
 
 impl Bench {
     fn new(optimizer: &Optimizer, layout: &[Parameter], start: &[f32], rates: &[f64], order: Order) -> Bench {
-        Bench::storing(Element::F32, optimizer, layout, start, rates, order)
+        Bench::on(Emulator::with(order, &[SOURCE], Element::F32), Element::F32, optimizer, (layout, start), rates)
     }
 
-    fn storing(
+    fn on(
+        mut emulator: Emulator,
         element: Element,
         optimizer: &Optimizer,
-        layout: &[Parameter],
-        start: &[f32],
+        (layout, start): (&[Parameter], &[f32]),
         rates: &[f64],
-        order: Order,
     ) -> Bench {
-        let mut emulator = Emulator::with(order, &[SOURCE], element);
         let update = Update::new(optimizer, layout);
         let zeros = vec![0.0; start.len()];
         let mut slot = |kept: bool| if kept { emulator.place_f32(&zeros) } else { Address::NONE };
@@ -90,14 +78,6 @@ impl Bench {
     fn copies(&mut self) -> Vec<f32> {
         self.emulator.read(self.places.copies, self.n, self.element)
     }
-}
-
-fn sgd(momentum: f64, nesterov: bool, weight_decay: f64) -> Optimizer {
-    Optimizer::Sgd { momentum, nesterov, weight_decay, decay: DecayScope::All }
-}
-
-fn lars(flavour: LarsFlavour, weight_decay: f64, trust_coefficient: f64) -> Optimizer {
-    Optimizer::Lars { flavour, momentum: 0.9, weight_decay, trust_coefficient, decay: DecayScope::Weights }
 }
 
 fn adam(weight_decay: f64, decay: DecayScope) -> Optimizer {
@@ -179,7 +159,7 @@ fn on_the_processor(optimizer: &Optimizer, layout: &[Parameter], start: &[f32], 
 }
 
 fn rate(number: u64) -> f64 {
-    RATE / (number + 1) as f64
+    0.3 / (number + 1) as f64
 }
 
 fn rates(n_steps: usize) -> Vec<f64> {
@@ -199,14 +179,6 @@ fn on_the_device(
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
-}
-
-/// The largest difference over the largest magnitude of the tensor.
-fn relative_error(found: &[f32], wanted: &[f32]) -> f64 {
-    let largest = wanted.iter().fold(0.0f64, |largest, &value| largest.max(f64::from(value).abs()));
-    let errors = found.iter().zip(wanted).map(|(&found, &wanted)| (f64::from(found) - f64::from(wanted)).abs());
-    let error = errors.fold(0.0f64, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) });
-    if error == 0.0 { 0.0 } else { error / largest }
 }
 
 #[derive(Deserialize)]
@@ -294,6 +266,25 @@ fn lars_has_the_same_bits_in_every_order() {
     }
 }
 
+/// More chunks of a tensor than a warp has lanes, more chunks in all than a block has threads.
+#[test]
+fn many_chunks() {
+    let long = layout(&[(3, ParameterKind::NormShift), (34 * 4096 + 1, ParameterKind::ConvWeight)]);
+    let many = layout(&[(1, ParameterKind::LinearWeight); 300]);
+    for layout in [long, many] {
+        let n = layout.iter().map(Parameter::len).sum();
+        // The last chunk counts.
+        let mut gradient = values_f32(8, n, 0.1);
+        gradient[n - 1] = 100.0;
+        let (start, gradient) = (values_f32(7, n, 1.0), [gradient]);
+        let optimizer = lars(LarsFlavour::SoloLearn, 1e-2, 0.02);
+        let wanted = on_the_processor(&optimizer, &layout, &start, &gradient);
+        let (after, norms) = measured(&optimizer, &layout, &start, &gradient[0], Order::FORWARD);
+        assert_eq!(bits(&after), bits(&wanted[0].0));
+        assert_norms(&norms, &gradient[0], &start, &after);
+    }
+}
+
 /// Where a tensor lies, on 16 bytes or not, is no part of its update.
 #[test]
 fn tensors_do_not_touch_each_other() {
@@ -322,10 +313,39 @@ fn lars_survives_tiny_and_huge_numbers() {
         for optimizer in [lars(LarsFlavour::Popular, 0.0, 1e-3), lars(LarsFlavour::SoloLearn, 1e-6, 1e-3)] {
             let wanted = on_the_processor(&optimizer, &layout, &start, std::slice::from_ref(&gradient));
             let found = on_the_device(&optimizer, &layout, &start, std::slice::from_ref(&gradient), Order::FORWARD);
-            let error = relative_error(&found[0].0, &wanted[0].0);
-            let slot_error = relative_error(&found[0].1[0], &wanted[0].1[0]);
-            assert!(error <= 1e-6 && slot_error <= 1e-6, "{weights:e}, {gradients:e}: {error:e}, {slot_error:e}");
+            assert_eq!(bits(&found[0].0), bits(&wanted[0].0), "{weights:e}, {gradients:e}");
+            assert_eq!(bits(&found[0].1[0]), bits(&wanted[0].1[0]), "{weights:e}, {gradients:e}");
         }
+    }
+}
+
+/// One measured step: the parameters after it and the three norms.
+fn measured(
+    optimizer: &Optimizer,
+    layout: &[Parameter],
+    start: &[f32],
+    gradient: &[f32],
+    order: Order,
+) -> (Vec<f32>, Vec<f64>) {
+    let mut bench = Bench::new(optimizer, layout, start, &rates(1), order);
+    bench.emulator.upload(bench.places.gradients, &stored(gradient, Element::F32)).expect("a place of that size");
+    let norms = bench.emulator.place(&[0xff; 24]);
+    let nodes = cuda::measured_nodes(&bench.update, &bench.places, norms);
+    bench.emulator.run(&nodes).expect("an update");
+    let mut bytes = [0; 24];
+    bench.emulator.download(norms, &mut bytes).expect("three numbers");
+    let norms = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    (bench.parameters(), norms)
+}
+
+/// As `executor::UpdateNorms` has them.
+fn assert_norms(found: &[f64], gradient: &[f32], before: &[f32], after: &[f32]) {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    let gradient = norm(&mut gradient.iter().copied());
+    let parameter = norm(&mut after.iter().copied());
+    let update = norm(&mut after.iter().zip(before).map(|(new, old)| new - old));
+    for (found, wanted) in found.iter().zip([gradient, parameter, update]) {
+        assert!((found / wanted - 1.0).abs() < 1e-12, "{found}, {wanted} wanted");
     }
 }
 
@@ -333,31 +353,14 @@ fn lars_survives_tiny_and_huge_numbers() {
 fn norms_are_the_processors_and_measuring_changes_nothing() {
     let layout = tensors();
     let (start, gradients) = problem(&layout, 1);
-    let square = |value: f32| f64::from(value) * f64::from(value);
     for optimizer in [sgd(0.0, false, 1e-3), adam(1e-3, DecayScope::All), lars(LarsFlavour::Popular, 1e-2, 0.02)] {
         let unmeasured = on_the_device(&optimizer, &layout, &start, &gradients, Order::FORWARD);
-        let measure = |order: Order| {
-            let mut bench = Bench::new(&optimizer, &layout, &start, &rates(1), order);
-            let bytes = stored(&gradients[0], Element::F32);
-            bench.emulator.upload(bench.places.gradients, &bytes).expect("a place of that size");
-            let norms = bench.emulator.place(&[0xff; 24]);
-            let nodes = cuda::measured_nodes(&bench.update, &bench.places, norms);
-            bench.emulator.run(&nodes).expect("an update");
-            let mut bytes = [0; 24];
-            bench.emulator.download(norms, &mut bytes).expect("three numbers");
-            let norms: Vec<f64> = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-            (bench.parameters(), norms)
-        };
-        let (after, norms) = measure(Order::FORWARD);
+        let (after, norms) = measured(&optimizer, &layout, &start, &gradients[0], Order::FORWARD);
         assert_eq!(after, unmeasured[0].0);
-        let moved: f64 = after.iter().zip(&start).map(|(new, old)| square(new - old)).sum();
-        let gradient: f64 = gradients[0].iter().map(|&value| square(value)).sum();
-        let parameter: f64 = after.iter().map(|&value| square(value)).sum();
-        for (found, wanted) in norms.iter().zip([gradient, parameter, moved]) {
-            assert!((found / wanted.sqrt() - 1.0).abs() < 1e-12, "{optimizer:?}: {found}, {} wanted", wanted.sqrt());
-        }
+        assert_norms(&norms, &gradients[0], &start, &after);
         for order in &Order::SEVERAL[1..] {
-            assert_eq!(measure(*order), (after.clone(), norms.clone()), "{optimizer:?}, {order:?}");
+            let found = measured(&optimizer, &layout, &start, &gradients[0], *order);
+            assert_eq!(found, (after.clone(), norms.clone()), "{optimizer:?}, {order:?}");
         }
     }
 }
@@ -367,7 +370,8 @@ fn copies_follow_the_parameters() {
     let layout = tensors();
     let (start, gradients) = problem(&layout, 2);
     for optimizer in [sgd(0.9, false, 1e-3), adam(1e-3, DecayScope::All), lars(LarsFlavour::Google, 1e-2, 0.02)] {
-        let mut bench = Bench::storing(Element::Bf16, &optimizer, &layout, &start, &rates(2), Order::FORWARD);
+        let emulator = Emulator::with(Order::FORWARD, &[SOURCE], Element::Bf16);
+        let mut bench = Bench::on(emulator, Element::Bf16, &optimizer, (&layout, &start), &rates(2));
         let rounded = |values: &[f32]| loaded(&stored(values, Element::Bf16), Element::Bf16);
         let nodes = cuda::copy_nodes(&bench.update, &bench.places);
         bench.emulator.run(&nodes).expect("a copy");
@@ -383,17 +387,7 @@ fn copies_follow_the_parameters() {
 #[test]
 fn lists_of_launches_are_as_short_as_they_can_be() {
     let layout = tensors();
-    let place = Address(256);
-    let places = Places {
-        parameters: place,
-        gradients: place,
-        slots: [place; 2],
-        copies: place,
-        rates: place,
-        step: place,
-        table: place,
-        scratch: place,
-    };
+    let places = Bench::new(&adam(0.1, DecayScope::All), &layout, &[0.0; 4227], &[1.0], Order::FORWARD).places;
     let count = |optimizer: Optimizer| cuda::nodes(&Update::new(&optimizer, &layout), &places).len();
     assert_eq!(count(sgd(0.9, true, 0.1)), 1);
     assert_eq!(count(adam(0.1, DecayScope::All)), 1);

@@ -158,7 +158,7 @@ optimizer_lars_ratios(const uint4* __restrict__ tensors, const double* __restric
   if (threadIdx.x != 0) return;
   double weight_norm = sqrt(parameters), gradient_norm = sqrt(gradients), rate = rates[*step];
   bool has_ratio = weight_norm > 0.0 && gradient_norm > 0.0;
-  double ratio = 1.0, kept_decay = tensor.z ? decay : 0.0;
+  double ratio = 1.0, kept_decay = decay;
   if (tensor.z && of_decayed_gradient) {
     if (has_ratio) ratio = trust * weight_norm / gradient_norm;
   } else if (tensor.z && has_ratio) {

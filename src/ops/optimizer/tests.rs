@@ -11,7 +11,7 @@ use crate::experiment::recipe::{DecayScope, LarsFlavour, Optimizer};
 use crate::model::plan::{Parameter, ParameterKind};
 use crate::ops::nt_xent::golden::values_f32;
 
-fn layout(tensors: &[(usize, ParameterKind)]) -> Vec<Parameter> {
+pub fn layout(tensors: &[(usize, ParameterKind)]) -> Vec<Parameter> {
     let mut offset = 0;
     let mut parameters = Vec::new();
     for (index, &(len, kind)) in tensors.iter().enumerate() {
@@ -40,11 +40,11 @@ fn run(
     trace
 }
 
-fn sgd(momentum: f64, nesterov: bool, weight_decay: f64) -> Optimizer {
+pub fn sgd(momentum: f64, nesterov: bool, weight_decay: f64) -> Optimizer {
     Optimizer::Sgd { momentum, nesterov, weight_decay, decay: DecayScope::All }
 }
 
-fn lars(flavour: LarsFlavour, weight_decay: f64, trust_coefficient: f64) -> Optimizer {
+pub fn lars(flavour: LarsFlavour, weight_decay: f64, trust_coefficient: f64) -> Optimizer {
     Optimizer::Lars { flavour, momentum: 0.9, weight_decay, trust_coefficient, decay: DecayScope::Weights }
 }
 
