@@ -2,7 +2,7 @@
 
 use crate::device::gpu::{Address, Element};
 use crate::executor::Setting;
-use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS, Network, Pass};
+use crate::executor::cuda::network::{N_VIEWS, Network, Pass, evaluation_images};
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::conv2d;
 use crate::ops::nt_xent::cuda::{self as nt_xent, Loss};
@@ -87,7 +87,7 @@ impl Memory {
         let floats = 4 * plan.n_parameters();
         let pieces = setting.batch / setting.piece();
         let view_bytes = view_bytes(plan, network.element);
-        let input = take(view_bytes * (N_VIEWS * setting.piece()).max(EVALUATION_IMAGES));
+        let input = take(view_bytes * N_VIEWS * setting.piece());
         let n_slots = optimizer::slots(&setting.optimizer, 0).len();
         let loss = loss(network);
         let projections = 4 * loss.n_views * loss.width;
@@ -102,7 +102,7 @@ impl Memory {
             weight_gradients: take(network.weights.gradient_bytes()),
             weight_table: take(network.weights.table().len()),
             input,
-            arrivals: take(4 * EVALUATION_IMAGES * plan.shape(plan.input).len()),
+            arrivals: take(4 * evaluation_images(setting) * plan.shape(plan.input).len()),
             views: if pieces > 1 { take(view_bytes * N_VIEWS * setting.batch) } else { input },
             arena: take(network.training.arena_len.max(network.evaluation.arena_len) * network.element.bytes()),
             winners: (0..plan.ops.len()).map(|index| take(winner_bytes(network, index))).collect(),

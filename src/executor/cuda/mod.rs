@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use crate::device::cuda::CudaGpu;
 use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node, Source, bytes_of_f32, f32_of_bytes, loaded};
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, largest_batch, needed_bytes, view_bytes};
-use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS, Network, Pass, Placed};
+use crate::executor::cuda::network::{N_VIEWS, Network, Pass, Placed, evaluation_images};
 use crate::executor::cuda::resident::Attached;
 use crate::executor::{Executor, ExecutorError, Resident, Setting, State, UpdateNorms, check};
 use crate::experiment::recipe::Model;
@@ -140,10 +140,11 @@ impl CudaExecutor {
     fn bring(&mut self, images: &[f32], to: Address) -> Result<(), GpuError> {
         let image_len = self.network.plan.shape(self.network.plan.input).len();
         let image_bytes = view_bytes(&self.network.plan, self.network.element);
+        let at_once = evaluation_images(&self.network.setting);
         let gpu = self.gpu.get_mut();
-        for (index, chunk) in images.chunks(EVALUATION_IMAGES * image_len).enumerate() {
+        for (index, chunk) in images.chunks(at_once * image_len).enumerate() {
             gpu.upload(self.memory.arrivals, &bytes_of_f32(chunk))?;
-            let to = to.offset(index * EVALUATION_IMAGES * image_bytes);
+            let to = to.offset(index * at_once * image_bytes);
             gpu.run(&[precision::cuda::pad(to, self.memory.arrivals, chunk.len() / 3, 3, VIEW_CHANNELS)])?;
             gpu.synchronize()?;
         }
@@ -228,7 +229,7 @@ impl CudaExecutor {
     fn try_features(&mut self, images: &[f32]) -> Result<Vec<f32>, GpuError> {
         let image_len = self.network.plan.shape(self.network.plan.input).len();
         let mut features = Vec::with_capacity(images.len() / image_len * self.network.plan.feature_width());
-        for chunk in images.chunks(EVALUATION_IMAGES * image_len) {
+        for chunk in images.chunks(evaluation_images(&self.network.setting) * image_len) {
             self.bring(chunk, self.memory.input)?;
             features.extend(self.evaluate(chunk.len() / image_len)?);
         }

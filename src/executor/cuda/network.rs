@@ -16,8 +16,13 @@ use crate::ops::{activation, batch_norm, conv2d, global_average_pool, linear, po
 /// Views an image.
 pub const N_VIEWS: usize = 2;
 
-/// Images evaluated at once.
-pub const EVALUATION_IMAGES: usize = 512;
+/// Images evaluated at once, at most.
+const EVALUATION_IMAGES_MAX: usize = 512;
+
+/// Images evaluated at once: as many as a step has views, so that an evaluation takes no more memory than training.
+pub fn evaluation_images(setting: &Setting) -> usize {
+    (N_VIEWS * setting.piece()).min(EVALUATION_IMAGES_MAX)
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
@@ -44,7 +49,7 @@ impl Network {
             Numerics::Bf16 => Element::Bf16,
         };
         let training = Schedule::training(&plan, N_VIEWS * setting.piece(), N_VIEWS);
-        let evaluation = Schedule::evaluation(&plan, EVALUATION_IMAGES);
+        let evaluation = Schedule::evaluation(&plan, evaluation_images(setting));
         let weights = Layout::new(&plan, element);
         Network { plan, setting: setting.clone(), element, training, evaluation, weights }
     }

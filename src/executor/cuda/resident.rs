@@ -4,7 +4,7 @@ use crate::data::Images;
 use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node};
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, loss};
-use crate::executor::cuda::network::{EVALUATION_IMAGES, N_VIEWS};
+use crate::executor::cuda::network::{N_VIEWS, evaluation_images};
 use crate::executor::{ExecutorError, Feed, Resident, Steps, UpdateNorms};
 use crate::ops::nt_xent::Metrics;
 use crate::ops::nt_xent::cuda::{MetricsPlaces, metrics_nodes};
@@ -143,7 +143,8 @@ impl CudaExecutor {
         pipeline: &Pipeline,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<f32>>, GpuError> {
-        let data = OnDevice::new(self.device(), &DeviceImages::new(images), pipeline, EVALUATION_IMAGES)?;
+        let at_once = evaluation_images(&self.network.setting);
+        let data = OnDevice::new(self.device(), &DeviceImages::new(images), pipeline, at_once)?;
         let features = self.features_of_placed(&data, images.len(), go_on);
         data.release(self.device())?;
         features
@@ -157,11 +158,12 @@ impl CudaExecutor {
     ) -> Result<Option<Vec<f32>>, GpuError> {
         let out = Output { address: self.memory.input, channels: VIEW_CHANNELS };
         let mut features = Vec::with_capacity(n_images * self.network.plan.feature_width());
-        for first in (0..n_images).step_by(EVALUATION_IMAGES) {
+        let at_once = evaluation_images(&self.network.setting);
+        for first in (0..n_images).step_by(at_once) {
             if !go_on() {
                 return Ok(None);
             }
-            let n = EVALUATION_IMAGES.min(n_images - first);
+            let n = at_once.min(n_images - first);
             let node = data.views.evaluation(&data.inputs, first, n, &out);
             self.device().run(&[node])?;
             features.extend(self.evaluate(n)?);

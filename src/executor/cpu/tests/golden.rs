@@ -49,7 +49,10 @@ fn build(case: &Value) -> CpuExecutor {
     };
     let temperature = number(case, "temperature") as f32;
     let batch_norm_scope = BatchNormScope::View;
-    executor(plan, &Setting { batch: size(case, "n"), temperature, batch_norm_scope, optimizer, ..super::setting(2, 2) })
+    executor(
+        plan,
+        &Setting { batch: size(case, "n"), temperature, batch_norm_scope, optimizer, ..super::setting(2, 2) },
+    )
 }
 
 fn check(case: &Value) {

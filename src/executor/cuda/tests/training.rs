@@ -1,10 +1,9 @@
 //! Whole steps on the emulated device: its own views, one graph a step, losses read back in between.
 
-use super::{bits, distance, emulated, on_cpu, setting, start};
+use super::{bits, distance, emulated, on_cpu, setting, smooth, start};
 use crate::data::Images;
 use crate::device::Pool;
 use crate::device::emulator::Order;
-use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{Executor, Feed, Resident, Setting};
 use crate::experiment::recipe::{Augmentation, HueKind, Numerics, Stem};
@@ -12,7 +11,7 @@ use crate::model::plan::Plan;
 use crate::random::{Address, Purpose, Stream};
 use crate::views::Pipeline;
 
-const BATCH: usize = 3;
+const BATCH: usize = 5;
 const STEPS_PER_EPOCH: usize = 2;
 const SIDE: usize = 16;
 
@@ -53,7 +52,7 @@ fn order(epoch: u32) -> Vec<u32> {
 }
 
 fn plan() -> Plan {
-    resnet18(Stem::Cifar, SIDE, 8, 16, 8)
+    smooth(Stem::Cifar, SIDE)
 }
 
 const RATES: [f64; 4] = [0.01, 0.02, 0.015, 0.01];
@@ -91,7 +90,7 @@ fn a_training_agrees_with_the_cpu() {
         let at = step % STEPS_PER_EPOCH * BATCH;
         pipeline.batch(&images, &order(epoch)[at..at + BATCH], epoch, &pool, &mut views);
         let loss = expected.forward_backward(&views).expect("views fit");
-        assert!((losses[step] - loss).abs() < 2e-3 * loss, "step {step}: {}, not {loss}", losses[step]);
+        assert!((losses[step] - loss).abs() < 1e-3 * loss, "step {step}: {}, not {loss}", losses[step]);
         expected.update(*rate);
     }
     let far = distance(&found.save().buffers, &expected.save().buffers);

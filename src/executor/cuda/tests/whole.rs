@@ -1,4 +1,4 @@
-use super::{SGD, bits, distance, emulated, norm, on_cpu, setting, start, views};
+use super::{SGD, bits, distance, emulated, norm, on_cpu, setting, smooth, start, views};
 use crate::device::emulator::{Emulator, Order};
 use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
@@ -6,18 +6,18 @@ use crate::executor::{Executor, ExecutorError, Setting};
 use crate::experiment::recipe::{BatchNormScope, DecayScope, LarsFlavour, Numerics, Optimizer, Stem};
 use crate::model::plan::Plan;
 
-/// Both stems: at side 32 the ImageNet stem ends in maps of one pixel, at side 16 the CIFAR stem in maps of two.
+/// Both stems: at side 32 the ImageNet stem ends in maps of one pixel, at side 16 the CIFAR stem in maps of 2 × 2.
 fn networks() -> [Plan; 2] {
-    [resnet18(Stem::ImageNet, 32, 8, 16, 8), resnet18(Stem::Cifar, 16, 8, 16, 8)]
+    [smooth(Stem::ImageNet, 32), smooth(Stem::Cifar, 16)]
 }
 
 #[test]
 fn one_step_in_f32_agrees_with_the_cpu() {
     for plan in networks() {
         for scope in [BatchNormScope::View, BatchNormScope::Joint] {
-            let setting = Setting { batch_norm_scope: scope, ..setting(3, Numerics::F32) };
+            let setting = Setting { batch_norm_scope: scope, ..setting(6, Numerics::F32) };
             let (mut found, mut expected) = (emulated(&plan, &setting, Order::FORWARD), on_cpu(&plan, &setting));
-            let views = views(&plan, 3, 1);
+            let views = views(&plan, 6, 1);
             let losses = [&mut found as &mut dyn Executor, &mut expected].map(|executor| {
                 let loss = executor.forward_backward(&views).expect("views fit");
                 executor.update(0.05);
@@ -25,7 +25,7 @@ fn one_step_in_f32_agrees_with_the_cpu() {
             });
             assert!((losses[0] - losses[1]).abs() < 1e-5 * losses[1], "{losses:?}");
             let far = distance(&found.gradients(), &expected.gradients());
-            assert!(far < 2e-4, "gradients {far:e}");
+            assert!(far < 3e-5, "gradients {far:e}");
             let far = distance(&found.projections(), &expected.projections());
             assert!(far < 1e-5, "projections {far:e}");
             let (found_state, expected_state) = (found.save(), expected.save());
@@ -43,9 +43,24 @@ fn one_step_in_f32_agrees_with_the_cpu() {
     }
 }
 
+/// ReLU, its mask from the output where there is a residual: two executors round differently next to a kink, so the bounds
+/// are those the processor's two executors keep to each other.
+#[test]
+fn one_step_with_relu_agrees_with_the_cpu() {
+    let plan = resnet18(Stem::Cifar, 16, 8, 16, 8);
+    let setting = setting(6, Numerics::F32);
+    let (mut found, mut expected) = (emulated(&plan, &setting, Order::FORWARD), on_cpu(&plan, &setting));
+    let views = views(&plan, 6, 3);
+    let losses = [&mut found as &mut dyn Executor, &mut expected]
+        .map(|executor| executor.forward_backward(&views).expect("views fit"));
+    assert!((losses[0] - losses[1]).abs() < 1e-5 * losses[1], "{losses:?}");
+    let far = distance(&found.gradients(), &expected.gradients());
+    assert!(far < 2e-3, "gradients {far:e}");
+}
+
 #[test]
 fn every_optimizer_moves_as_on_the_cpu() {
-    let plan = resnet18(Stem::ImageNet, 32, 8, 16, 8);
+    let plan = smooth(Stem::Cifar, 16);
     let lars = Optimizer::Lars {
         flavour: LarsFlavour::Google,
         momentum: 0.9,
@@ -55,15 +70,15 @@ fn every_optimizer_moves_as_on_the_cpu() {
     };
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-6, decay: DecayScope::All };
     for (optimizer, rate) in [(SGD, 0.05), (lars, 0.5), (adam, 1e-3)] {
-        let setting = Setting { optimizer, ..setting(3, Numerics::F32) };
+        let setting = Setting { optimizer, ..setting(6, Numerics::F32) };
         let (mut found, mut expected) = (emulated(&plan, &setting, Order::FORWARD), on_cpu(&plan, &setting));
         for step in 0..2 {
-            let views = views(&plan, 3, step);
+            let views = views(&plan, 6, step);
             let norms = [&mut found as &mut dyn Executor, &mut expected].map(|executor| {
                 executor.forward_backward(&views).expect("views fit");
                 executor.update_measured(rate)
             });
-            let near = |a: f64, b: f64| (a - b).abs() <= 2e-3 * b;
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b;
             let [found, expected] = norms;
             assert!(near(found.gradient, expected.gradient), "{optimizer:?}: {norms:?}");
             assert!(near(found.parameter, expected.parameter), "{optimizer:?}: {norms:?}");
@@ -74,7 +89,7 @@ fn every_optimizer_moves_as_on_the_cpu() {
             expected.parameters.iter().zip(start(&plan, &setting).parameters).map(|(a, b)| a - b).collect();
         let wrong: Vec<f32> = expected.parameters.iter().zip(&found.parameters).map(|(a, b)| a - b).collect();
         // Adam's first steps take the sign of a gradient, which next to 0 is anybody's.
-        let bound = if optimizer == adam { 0.05 } else { 2e-3 };
+        let bound = if optimizer == adam { 0.05 } else { 1e-4 };
         assert!(norm(&wrong) < bound * norm(&moved), "{optimizer:?}: {} of {}", norm(&wrong), norm(&moved));
     }
 }
@@ -82,9 +97,9 @@ fn every_optimizer_moves_as_on_the_cpu() {
 #[test]
 fn bf16_stays_near_f32() {
     for plan in networks() {
-        let setting = setting(4, Numerics::Bf16);
+        let setting = setting(6, Numerics::Bf16);
         let (mut found, mut expected) = (emulated(&plan, &setting, Order::FORWARD), on_cpu(&plan, &setting));
-        let views = views(&plan, 4, 2);
+        let views = views(&plan, 6, 2);
         let losses = [&mut found as &mut dyn Executor, &mut expected]
             .map(|executor| executor.forward_backward(&views).expect("views fit"));
         assert!((losses[0] - losses[1]).abs() < 0.01 * losses[1], "{losses:?}");
@@ -100,10 +115,10 @@ fn orders_never_change_a_bit() {
     let plan = resnet18(Stem::ImageNet, 32, 8, 16, 8);
     for numerics in [Numerics::F32, Numerics::Bf16] {
         let run = |order| {
-            let mut executor = emulated(&plan, &setting(3, numerics), order);
+            let mut executor = emulated(&plan, &setting(6, numerics), order);
             let mut losses = Vec::new();
             for step in 0..2 {
-                losses.push(executor.forward_backward(&views(&plan, 3, step)).expect("views fit").to_bits());
+                losses.push(executor.forward_backward(&views(&plan, 6, step)).expect("views fit").to_bits());
                 executor.update(0.1);
             }
             (losses, bits(&executor.save()))
