@@ -21,6 +21,17 @@ fn every_operation_agrees_with_the_cpu() {
     }
 }
 
+/// With bf16 activations every operation stays within what their rounding explains.
+#[test]
+fn every_operation_in_bf16_stays_near_the_cpu() {
+    let setting = setting(2, Numerics::Bf16, 2, 0);
+    for (name, plan) in plans::operations(8) {
+        let found = compare(&name, &plan, &setting, &mut emulated).expect("a plan for the emulation");
+        assert!(found.loss < 0.01 && found.features < 0.02 && found.running < 0.01, "{found:?}");
+        assert!(found.gradient < 0.06 && found.worst_cosine > 0.99, "{found:?}");
+    }
+}
+
 #[test]
 fn equal_steps_have_equal_digests() {
     let setting = setting(2, Numerics::Bf16, 1, 0);

@@ -78,6 +78,10 @@ impl CudaExecutor {
 
     fn try_attach(&mut self, feed: &Feed) -> Result<(), GpuError> {
         let gpu = self.gpu.get_mut().as_mut();
+        if let Some(old) = self.attached.take() {
+            old.data.release(gpu)?;
+            [old.order, old.rates].into_iter().try_for_each(|address| gpu.release(address))?;
+        }
         let views = N_VIEWS * self.network.setting.batch;
         let data = OnDevice::new(gpu, &DeviceImages::new(feed.images), feed.pipeline, views)?;
         let order = gpu.allocate(4 * feed.images.len())?;

@@ -94,7 +94,7 @@ fn a_training_agrees_with_the_cpu() {
         expected.update(*rate);
     }
     let far = distance(&found.save().buffers, &expected.save().buffers);
-    assert!(far < 1e-3, "running statistics {far:e}");
+    assert!(far < 5e-3, "running statistics {far:e}");
     expected.load(&found.save());
     let features = found.features_of(&images, &pipeline, &mut || true).expect("images fit").expect("not interrupted");
     let mut inputs = vec![0.0; images.len() * 3 * SIDE * SIDE];
