@@ -36,6 +36,10 @@ show-views file *arguments:
 smoke:
     {{ablate}} sweep experiments/smoke.ron
 
+# What this machine can compute on, and how to get what is missing
+doctor *arguments:
+    {{ablate}} doctor "$@"
+
 # Formatting, lints, tests
 check:
     cargo fmt --check

@@ -13,7 +13,7 @@
 //!   -> data         CIFAR-10/100, image folder, built-in procedural set -> u8 images, labels, digest
 //!   -> views        (image, augmentations, address of the draw) -> two views
 //!   -> model        dfdx types -> lowered -> Plan: a static list of operations with shapes
-//!   -> executor     reference (dfdx's own tape) | cpu: forward, NT-Xent, backward, update
+//!   -> executor     reference (dfdx's own tape) | cpu | cuda: forward, NT-Xent, backward, update
 //!   -> train        the loop, its metrics, its checkpoint        -> record
 //!   -> evaluate     k-NN, linear probe                            -> record
 //!   -> report       records -> Parquet -> ablation table
@@ -25,7 +25,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | 0 | [`content`] canonical hashing · [`random`] counter-based streams · [`device`] threads and what the processor can do |
+//! | 0 | [`content`] canonical hashing · [`random`] counter-based streams · [`device`] threads, what the processor can do, GPUs |
 //! | 1 | [`experiment`] what a file says, what will run, the keys |
 //! | 2 | [`record`] what a stage leaves behind · [`history`] what training measured · [`store`] bytes by key · [`data`] data sets |
 //! | 3 | [`results`] the records of a run · [`views`] one file an augmentation · [`model`] typed models and the Plan |

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ablate::device::cuda::{compile, libraries};
-use ablate::device::gpu::{Element, Source};
+use ablate::device::gpu::{Element, PRELUDE, Source};
+use ablate::{evaluate, executor};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 /// H100 and H200; A100; RTX 30; RTX 40 and L40; B200; RTX 50. The first alone unless the slow tests are asked for: all take
@@ -18,36 +19,32 @@ fn architectures() -> &'static [&'static str] {
     if all { &ARCHITECTURES } else { &ARCHITECTURES[..1] }
 }
 
-/// Files, without their `.cu`, that are a part of a source in [`composed`] and need not compile by themselves.
-const PARTS: &[&str] = &[];
-
-/// Sources that the program puts together from several files.
-fn composed() -> Vec<Source> {
-    Vec::new()
+/// Every source the program loads on a device.
+fn sources() -> Vec<Source> {
+    let evaluations = [evaluate::cuda::nearest::SOURCE, evaluate::linear_probe::cuda::SOURCE];
+    executor::cuda::sources().into_iter().chain(evaluations).collect()
 }
 
-/// Every `.cu` file, by its path below `src`, and what is composed. Their texts live as long as the test.
-fn sources() -> Vec<Source> {
+/// A kernel file that no source takes in would be compiled by nobody.
+#[test]
+fn every_kernel_file_is_loaded() {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         for path in fs::read_dir(folder).expect("a source folder").flatten().map(|entry| entry.path()) {
             if path.is_dir() {
                 walk(&path, files);
-            } else if path.extension().is_some_and(|extension| extension == "cu") {
+            } else if path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh") {
                 files.push(path);
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    walk(&root, &mut files);
-    files.sort();
-    let alone = files.into_iter().filter_map(|path| {
-        let name = path.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
-        let text = fs::read_to_string(&path).expect("a kernel source");
-        let name = name.strip_suffix(".cu").expect("the files that were looked for").to_owned();
-        (!PARTS.contains(&name.as_str())).then(|| Source { name: name.leak(), text: text.leak() })
-    });
-    alone.chain(composed()).collect()
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a kernel source");
+        let loaded = text == PRELUDE || sources().iter().any(|source| source.text.contains(text.as_str()));
+        assert!(loaded, "{}: no source that the program loads holds it", file.display());
+    }
 }
 
 #[test]
