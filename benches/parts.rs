@@ -74,7 +74,8 @@ fn step(bencher: Bencher, (stem, batch): (Stem, usize)) {
     let model = Model { backbone, side: 32, head, initialization: Initialization::Torchvision };
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
     let batch_norm_scope = BatchNormScope::View;
-    let setting = Setting { batch, temperature: 0.5, batch_norm_scope, optimizer, threads: pool().threads() };
+    let setting =
+        Setting { batch_norm_scope, optimizer, ..ablate::bench::setting(batch, Numerics::F32, pool().threads(), 0) };
     let mut executor = executor::build(&model, &setting, Backend::Cpu).expect("the cpu executor");
     let mut state = executor.save();
     (state.parameters, state.buffers) = initialize(executor.plan(), Initialization::Torchvision, 0);

@@ -36,7 +36,7 @@ fn read(file: &ImageFile) -> Result<Vec<u8>, String> {
 }
 
 fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, String> {
-    if bytes.starts_with(&jpeg::START) && !jpeg::is_complete(&bytes) {
+    if bytes.starts_with(&jpeg::START) && !jpeg::is_complete(bytes) {
         return Err("the JPEG data is cut off before its end-of-image marker".to_owned());
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;

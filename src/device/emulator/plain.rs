@@ -25,25 +25,32 @@ fn rows(emulator: &Emulator, matrix: Matrix, rows: usize, columns: usize) -> Res
 
 pub fn product(emulator: &mut Emulator, product: &Product) -> Result<(), GpuError> {
     let Product { m, n, k, .. } = *product;
-    let a = if product.a_transposed { rows(emulator, product.a, k, m)? } else { rows(emulator, product.a, m, k)? };
-    let b = if product.b_transposed { rows(emulator, product.b, n, k)? } else { rows(emulator, product.b, k, n)? };
-    for i in 0..m {
+    let a = if product.a_transposed {
+        transposed(&rows(emulator, product.a, k, m)?, m)
+    } else {
+        rows(emulator, product.a, m, k)?
+    };
+    let b = if product.b_transposed {
+        rows(emulator, product.b, n, k)?
+    } else {
+        transposed(&rows(emulator, product.b, k, n)?, n)
+    };
+    for (i, left) in a.iter().enumerate() {
         let address = product.c.address.offset(i * product.c.stride * product.c.element.bytes());
         let before = read(emulator, address, n, product.c.element)?;
-        let row: Vec<f32> = (0..n)
-            .map(|j| {
-                let term = |p: usize| {
-                    let left = if product.a_transposed { a[p][i] } else { a[i][p] };
-                    let right = if product.b_transposed { b[j][p] } else { b[p][j] };
-                    f64::from(left) * f64::from(right)
-                };
-                let sum: f64 = (0..k).map(term).sum();
-                (sum + if product.accumulate { f64::from(before[j]) } else { 0.0 }) as f32
-            })
-            .collect();
+        let entry = |(right, before): (&Vec<f32>, &f32)| {
+            let sum: f64 = left.iter().zip(right).map(|(l, r)| f64::from(*l) * f64::from(*r)).sum();
+            (sum + if product.accumulate { f64::from(*before) } else { 0.0 }) as f32
+        };
+        let row: Vec<f32> = b.iter().zip(&before).map(entry).collect();
         write(emulator, address, &row, product.c.element)?;
     }
     Ok(())
+}
+
+/// Columns as rows, `columns` of them.
+fn transposed(rows: &[Vec<f32>], columns: usize) -> Vec<Vec<f32>> {
+    (0..columns).map(|column| rows.iter().map(|row| row[column]).collect()).collect()
 }
 
 /// Calls `each` with the indices of x, the weight and y of every multiplication.
