@@ -6,7 +6,7 @@ use ablate::evaluate::{Features, linear_probe, nearest_neighbours};
 use ablate::executor::{self, Setting};
 use ablate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Head, HueKind,
-    Initialization, Knn, LarsFlavour, LinearProbe, Metric, Model, Optimizer, Split, Stem,
+    Initialization, Knn, LarsFlavour, LinearProbe, Metric, Model, Numerics, Optimizer, Split, Stem,
 };
 use ablate::model::initialize::initialize;
 use ablate::model::plan::Parameter;
