@@ -124,16 +124,22 @@ fn missing(error: &DataError, file: &Path) -> String {
     format!("{error}\nto try the experiment without the data set: ablate sweep {} --smoke", file.display())
 }
 
-pub fn pool(device: &DeviceArguments) -> Pool {
+fn threads(device: &DeviceArguments) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Pool::new(device.threads.map_or(cores, usize::from))
+    device.threads.map_or(cores, usize::from)
 }
 
-pub fn origin((backend, device): (Backend, usize), pool: &Pool) -> Origin {
+pub fn pool(device: &DeviceArguments) -> Pool {
+    Pool::new(threads(device))
+}
+
+/// Who computes on a backend and its device with these arguments, a run at a time.
+pub fn origin((backend, device): (Backend, usize), arguments: &DeviceArguments) -> Origin {
     Origin {
         backend,
         device,
-        threads: pool.threads() as u32,
+        threads: threads(arguments) as u32,
+        jobs: 1,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
     }

@@ -14,8 +14,11 @@ use crate::record::Failure;
 use crate::runner::{Audience, Event, Place};
 use crate::train::Progress;
 
-/// Off a terminal a training says where it is at most this often.
+/// Off a terminal a training says where it is this often.
 const QUIET_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Runs under way that get a line of a terminal each; it must hold them all.
+const LINES_MAX: usize = 16;
 
 /// The audience of a sweep.
 pub struct Display {
@@ -27,14 +30,22 @@ pub struct Display {
 
 enum Mode {
     Silent,
-    Lines { last: Instant, done: usize, n_runs: usize },
+    Lines(Lines),
     Bars(Bars),
+}
+
+struct Lines {
+    /// When a training last said where it is, or began.
+    last: BTreeMap<Place, Instant>,
+    done: usize,
+    n_runs: usize,
 }
 
 struct Bars {
     multi: MultiProgress,
     all: ProgressBar,
-    current: Option<ProgressBar>,
+    /// Of the runs under way.
+    current: BTreeMap<Place, ProgressBar>,
     cached: usize,
     failed: usize,
     work: Work,
@@ -46,8 +57,8 @@ struct Work {
     left: BTreeMap<Place, u64>,
     trained_steps: u64,
     trained_s: f64,
-    /// Of the run under way.
-    started: Option<(Instant, u64)>,
+    /// When a training under way last told of a step, and which.
+    last: BTreeMap<Place, (Instant, u64)>,
 }
 
 impl Display {
@@ -60,7 +71,7 @@ impl Display {
         } else {
             let n_runs = names.len();
             eprintln!("{}: {}", experiment.name, count(n_runs, "run"));
-            Mode::Lines { last: Instant::now(), done: 0, n_runs }
+            Mode::Lines(Lines { last: BTreeMap::new(), done: 0, n_runs })
         };
         Display { names, mode, interrupt, said_stopping: false }
     }
@@ -68,7 +79,7 @@ impl Display {
     /// Clears what moves.
     pub fn finish(mut self) {
         if let Mode::Bars(bars) = &mut self.mode {
-            bars.current.iter().for_each(ProgressBar::finish_and_clear);
+            bars.current.values().for_each(ProgressBar::finish_and_clear);
             bars.all.finish_and_clear();
             let _ = bars.multi.clear();
         }
@@ -79,7 +90,7 @@ impl Display {
         self.said_stopping = true;
         match &self.mode {
             Mode::Silent => {}
-            Mode::Lines { .. } => eprintln!("{TEXT}"),
+            Mode::Lines(_) => eprintln!("{TEXT}"),
             Mode::Bars(bars) => drop(bars.multi.println(TEXT)),
         }
     }
@@ -91,21 +102,22 @@ impl Work {
         let runs =
             cells.flat_map(|(cell, runs)| runs.runs.iter().map(move |run| (Place { cell, seed: run.seed }, run)));
         let left = runs.map(|(place, run)| (place, run.train.length_steps)).collect();
-        Work { left, trained_steps: 0, trained_s: 0.0, started: None }
+        Work { left, trained_steps: 0, trained_s: 0.0, last: BTreeMap::new() }
     }
 
     fn step(&mut self, place: Place, progress: &Progress) {
-        let (began, first) = *self.started.get_or_insert((Instant::now(), progress.step));
-        if progress.step > first {
-            self.trained_steps += 1;
-            self.trained_s += began.elapsed().as_secs_f64();
-            self.started = Some((Instant::now(), progress.step));
+        let (told, before) = self.last.insert(place, (Instant::now(), progress.step)).unzip();
+        if let (Some(told), Some(before)) = (told, before)
+            && progress.step > before
+        {
+            self.trained_steps += progress.step - before;
+            self.trained_s += told.elapsed().as_secs_f64();
         }
         self.left.insert(place, progress.length_steps - progress.step);
     }
 
     fn end(&mut self, place: Place) {
-        self.started = None;
+        self.last.remove(&place);
         self.left.remove(&place);
     }
 
@@ -115,7 +127,8 @@ impl Work {
             return String::new();
         }
         let left: u64 = self.left.values().sum();
-        let seconds = self.trained_s / self.trained_steps as f64 * left as f64;
+        let side_by_side = self.last.len().max(1);
+        let seconds = self.trained_s / self.trained_steps as f64 * left as f64 / side_by_side as f64;
         format!(", about {} of training left", HumanDuration(Duration::from_secs_f64(seconds)))
     }
 }
@@ -142,23 +155,26 @@ impl Bars {
         let all = multi.add(ProgressBar::new(n_runs as u64));
         all.set_style(ProgressStyle::with_template("{bar:16} {pos}/{len} runs{wide_msg}").expect("a fixed template"));
         all.enable_steady_tick(Duration::from_millis(500));
-        Bars { multi, all, current: None, cached: 0, failed: 0, work: Work::new(experiment) }
+        Bars { multi, all, current: BTreeMap::new(), cached: 0, failed: 0, work: Work::new(experiment) }
     }
 
-    /// The line of the run under way; `what` stands in place of its numbers.
-    fn say(&mut self, name: &str, what: String) {
-        let bar = self.current.get_or_insert_with(|| {
+    /// The line of a run under way; `what` stands in place of its numbers. None where there is no room for one more.
+    fn say(&mut self, place: Place, name: &str, what: &str) -> Option<&ProgressBar> {
+        if !self.current.contains_key(&place) && self.current.len() >= LINES_MAX {
+            return None;
+        }
+        let bar = self.current.entry(place).or_insert_with(|| {
             let bar = self.multi.insert_before(&self.all, ProgressBar::new(1));
             bar.set_style(ProgressStyle::with_template("{bar:16} {wide_msg}").expect("a fixed template"));
             bar
         });
         bar.set_message(format!("{what}  {name}"));
+        Some(bar)
     }
 
     fn training(&mut self, place: Place, name: &str, progress: &Progress) {
         self.work.step(place, progress);
-        self.say(name, training_text(progress));
-        if let Some(bar) = &self.current {
+        if let Some(bar) = self.say(place, name, &training_text(progress)) {
             bar.set_length(progress.length_steps);
             bar.set_position(progress.step);
         }
@@ -166,7 +182,7 @@ impl Bars {
     }
 
     fn end(&mut self, place: Place, cached: bool, failed: bool) {
-        if let Some(bar) = self.current.take() {
+        if let Some(bar) = self.current.remove(&place) {
             bar.finish_and_clear();
         }
         self.cached += usize::from(cached);
@@ -188,8 +204,8 @@ fn training_text(progress: &Progress) -> String {
     format!("{step}/{length_steps}  loss {loss:.3}  {images_per_s:.0} images/s")
 }
 
-fn failure_text(name: &str, failure: &Failure) -> String {
-    format!("failed: {name}: {}", failure.message)
+fn failure_text(failure: &Failure) -> String {
+    format!("failed: {}", failure.message)
 }
 
 impl Audience for Display {
@@ -201,7 +217,7 @@ impl Audience for Display {
         match &mut self.mode {
             Mode::Silent => {}
             Mode::Bars(bars) => show_bar(bars, place, name, event),
-            Mode::Lines { last, done, n_runs } => show_line((last, done, *n_runs), name, event),
+            Mode::Lines(lines) => lines.show(place, name, event),
         }
     }
 }
@@ -210,47 +226,57 @@ fn show_bar(bars: &mut Bars, place: Place, name: &str, event: &Event) {
     match event {
         Event::Cached => bars.end(place, true, false),
         Event::TrainingStarted { resumed } => {
-            bars.say(name, if *resumed { "goes on from its checkpoint" } else { "starts" }.to_owned());
+            bars.say(place, name, if *resumed { "goes on from its checkpoint" } else { "starts" });
         }
         Event::Training(progress) => bars.training(place, name, progress),
-        Event::EvaluationStarted { name: evaluation } => bars.say(name, format!("evaluates {evaluation}")),
+        Event::EvaluationStarted { name: evaluation } => {
+            // Its steps are done: it trains beside no one.
+            bars.work.last.remove(&place);
+            bars.say(place, name, &format!("evaluates {evaluation}"));
+        }
         Event::Finished => bars.end(place, false, false),
         Event::Failed(failure) => {
-            let _ = bars.multi.println(failure_text(name, failure));
+            let _ = bars.multi.println(format!("{name}: {}", failure_text(failure)));
             bars.end(place, false, true);
         }
         Event::Taken { owner } => {
-            let _ = bars.multi.println(format!("in work elsewhere: {name} ({owner})"));
+            let _ = bars.multi.println(format!("{name}: in work elsewhere ({owner})"));
             bars.end(place, false, false);
         }
         Event::Note(text) => {
-            let _ = bars.multi.println(format!("note: {name}: {text}"));
+            let _ = bars.multi.println(format!("{name}: note: {text}"));
         }
     }
 }
 
-fn show_line((last, done, n_runs): (&mut Instant, &mut usize, usize), name: &str, event: &Event) {
-    let mut ended = |word: &str| {
-        *done += 1;
-        eprintln!("[{done}/{n_runs}] {word}: {name}");
-    };
-    match event {
-        Event::Cached => *done += 1,
-        Event::TrainingStarted { resumed: true } => eprintln!("goes on from its checkpoint: {name}"),
-        Event::TrainingStarted { resumed: false } => {}
-        Event::Training(progress) => {
-            if last.elapsed() >= QUIET_INTERVAL {
-                *last = Instant::now();
-                eprintln!("{name}: {}", training_text(progress));
+impl Lines {
+    /// A line an event: how many runs have ended, where one has, and the run's name before what happened to it.
+    fn show(&mut self, place: Place, name: &str, event: &Event) {
+        match event {
+            Event::Cached => self.done += 1,
+            Event::TrainingStarted { resumed } => {
+                self.last.insert(place, Instant::now());
+                if *resumed {
+                    eprintln!("{name}: goes on from its checkpoint");
+                }
             }
+            Event::Training(progress) => {
+                let last = self.last.entry(place).or_insert_with(Instant::now);
+                if last.elapsed() >= QUIET_INTERVAL {
+                    *last = Instant::now();
+                    eprintln!("{name}: {}", training_text(progress));
+                }
+            }
+            Event::EvaluationStarted { .. } => {}
+            Event::Finished => self.ended(name, "computed"),
+            Event::Failed(failure) => self.ended(name, &failure_text(failure)),
+            Event::Taken { owner } => self.ended(name, &format!("in work elsewhere ({owner})")),
+            Event::Note(text) => eprintln!("{name}: note: {text}"),
         }
-        Event::EvaluationStarted { .. } => {}
-        Event::Finished => ended("computed"),
-        Event::Failed(failure) => {
-            *done += 1;
-            eprintln!("[{done}/{n_runs}] {}", failure_text(name, failure));
-        }
-        Event::Taken { owner } => ended(&format!("in work elsewhere ({owner})")),
-        Event::Note(text) => eprintln!("note: {name}: {text}"),
+    }
+
+    fn ended(&mut self, name: &str, how: &str) {
+        self.done += 1;
+        eprintln!("[{}/{}] {name}: {how}", self.done, self.n_runs);
     }
 }

@@ -10,6 +10,7 @@ use crate::experiment::Experiment;
 use crate::record::Pretrain;
 use crate::report::row::Status;
 use crate::results;
+use crate::runner::Policy;
 use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
@@ -23,7 +24,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let device = open::backend(arguments.device.device)?;
     let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::ComputeBase)?;
     keep_first_seed(&mut experiment);
-    let (store, summary) = sweep::compute(arguments, device, &experiment, false)?;
+    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: false, jobs: 1 };
+    let (store, summary) = sweep::compute(arguments, device, &experiment, policy)?;
     show(arguments.output, &experiment, &store)?;
     if !arguments.output.quiet {
         eprintln!("{}", sweep::closing_line(&summary));

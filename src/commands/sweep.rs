@@ -14,28 +14,36 @@ use crate::commands::progress::Display;
 use crate::commands::{Ending, count, gather, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
+use crate::record::FailureKind;
 use crate::report::atomic_file::write_atomically;
 use crate::report::render::Format;
 use crate::report::row::Row;
 use crate::report::table::AblationTable;
 use crate::report::{histories, parquet};
-use crate::runner::{Policy, Runner, Summary};
+use crate::runner::{Policy, Summary, Sweep};
 use crate::store::Store;
+
+/// For a device that several runs share.
+const MEMORY_HINT: &str = "\nwhat ran out of memory has more of it with fewer `--jobs`";
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
     pub compute: ComputeArguments,
-    /// Leave at the first failure
+    /// Leave at the first failure; runs beside it stop with a checkpoint
     #[arg(long)]
     pub fail_fast: bool,
+    /// Runs to compute at the same time on the one device; never changes a result
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let Arguments { compute: arguments, fail_fast } = arguments;
+    let Arguments { compute: arguments, fail_fast, jobs } = arguments;
+    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: *fail_fast, jobs: usize::from(*jobs) };
     let device = open::backend(arguments.device.device)?;
     let experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
-    let (store, summary) = compute(arguments, device, &experiment, *fail_fast)?;
+    let (store, summary) = compute(arguments, device, &experiment, policy)?;
     let rows = gather::rows(Some(&store), &experiment)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
@@ -49,7 +57,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let files = write_tables(arguments, &experiment, &store, &rows)?;
     if !arguments.output.quiet {
         let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        eprintln!("{}\nwrote {}", closing_line(&summary), files.join(" and "));
+        let memory = if *jobs > 1 && ran_out_of_memory(&summary) { MEMORY_HINT } else { "" };
+        eprintln!("{}{memory}\nwrote {}", closing_line(&summary), files.join(" and "));
     }
     Ok(ending(&summary))
 }
@@ -59,17 +68,16 @@ pub fn compute(
     arguments: &ComputeArguments,
     device: (Backend, usize),
     experiment: &Experiment,
-    fail_fast: bool,
+    policy: Policy,
 ) -> Result<(Store, Summary), CommandError> {
     let store = open::store(&arguments.experiment.places, experiment.smoke)?;
-    let pool = open::pool(&arguments.device);
     let interrupt = interrupt_flag();
-    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast };
     let mut display = Display::new(experiment, arguments.output.quiet, Arc::clone(&interrupt));
-    let mut runner = Runner::new(&store, &pool, open::origin(device, &pool), policy, &interrupt);
-    let summary = runner.sweep(experiment, &mut display)?;
+    let origin = open::origin(device, &arguments.device);
+    let sweep = Sweep { store: &store, origin, policy, interrupt: &interrupt };
+    let summary = sweep.compute(experiment, &mut display);
     display.finish();
-    drop(runner);
+    let summary = summary?;
     Ok((store, summary))
 }
 
@@ -109,6 +117,10 @@ fn write_tables(
     write_atomically(&history_file, &histories::to_parquet(&gather::histories(store, experiment)?)?)?;
     write_atomically(&results, &bytes)?;
     Ok(vec![results, history_file])
+}
+
+fn ran_out_of_memory(summary: &Summary) -> bool {
+    summary.failed.iter().any(|(_, failure)| failure.kind == FailureKind::OutOfMemory)
 }
 
 /// The exit a summary means.

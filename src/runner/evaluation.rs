@@ -1,7 +1,6 @@
 //! The evaluation stage: features once for all of a run, then each protocol, then its record.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 
 use crate::content::Key;
 use crate::data::Dataset;
@@ -68,7 +67,7 @@ impl<'a> Evaluator<'a> {
     /// The protocol's answer; none when interrupted before there was one.
     fn outcome(&mut self, evaluation: &Evaluation, claim: &Claim) -> Result<Option<Evaluated>, Failure> {
         let runner = self.runner;
-        let interrupted = || runner.interrupt.load(Ordering::Relaxed);
+        let interrupted = || runner.should_stop();
         if self.features.is_none() && !interrupted() {
             let mut pulse = Pulse::new(claim);
             let go_on = &mut || {
@@ -77,13 +76,13 @@ impl<'a> Evaluator<'a> {
                 !interrupted()
             };
             let executor = self.encoder.executor.as_mut();
-            let extracted = extract(self.run, self.dataset, executor, runner.pool, go_on);
+            let extracted = extract(self.run, self.dataset, executor, &runner.pool, go_on);
             self.features = extracted.map_err(|error| executor_failure(&error))?;
         }
         let Some([bank, queries]) = self.features.as_ref().filter(|_| !interrupted()) else {
             return Ok(None);
         };
-        let outcome = evaluate::evaluate(evaluation, bank, queries, self.run.facts.n_classes, runner.pool);
+        let outcome = evaluate::evaluate(evaluation, bank, queries, self.run.facts.n_classes, &runner.pool);
         outcome.map(Some).map_err(|error| evaluation_failure(&error))
     }
 

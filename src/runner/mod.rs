@@ -1,41 +1,45 @@
-//! Schedules runs: for each, key → lookup → reuse or compute → commit, one at a time, kept after every stage.
+//! Carries out a sweep: for each run, key → lookup → reuse or compute → commit, kept after every stage.
 
 mod evaluation;
+mod members;
 pub mod provenance;
 mod records;
 mod reporter;
+mod shelf;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod training;
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::content::Key;
-use crate::data::{self, DataError, Dataset};
+use crate::data::DataError;
 use crate::device::Pool;
 use crate::device::gpu::Properties;
-use crate::experiment::Experiment;
 use crate::experiment::run::Run;
 use crate::record::Failure;
 use crate::results::{self, State};
 use crate::runner::provenance::Origin;
+use crate::runner::shelf::Shelf;
 use crate::store::{Store, StoreError};
 use crate::train::Progress;
 
-/// How a sweep is carried out; nothing here can change a result.
+pub use crate::runner::members::Sweep;
+
+/// What computes runs, one at a time: a member of a sweep.
 pub struct Runner<'a> {
-    pub store: &'a Store,
-    pub pool: &'a Pool,
-    pub origin: Origin,
-    pub policy: Policy,
-    /// Set from outside to leave at the next step.
-    pub interrupt: &'a AtomicBool,
+    store: &'a Store,
+    pool: Pool,
+    origin: Origin,
+    policy: Policy,
+    interrupt: &'a AtomicBool,
+    /// Set by another member: leave at the next step.
+    leaving: &'a AtomicBool,
+    shelf: &'a Shelf,
     /// The GPU in use, once there is one.
     gpu: OnceCell<Properties>,
-    /// The data set in memory, kept while the next run asks for the same.
-    loaded: Option<(String, Rc<Dataset>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct Policy {
     pub retry_failed: bool,
     /// Leave at the first failure.
     pub fail_fast: bool,
+    /// Runs computed at the same time, at most.
+    pub jobs: usize,
 }
 
 /// What happens, as it happens.
@@ -89,24 +95,6 @@ pub struct Summary {
     pub interrupted: bool,
 }
 
-impl Summary {
-    fn add(&mut self, place: Place, outcome: Outcome, audience: &mut dyn Audience) {
-        match outcome {
-            Outcome::Cached => self.cached += 1,
-            Outcome::Computed => self.computed += 1,
-            Outcome::Taken(owner) => {
-                audience.tell(place, &Event::Taken { owner: &owner });
-                self.taken += 1;
-            }
-            Outcome::TrainingFailed(failure) | Outcome::EvaluationFailed(failure) => {
-                audience.tell(place, &Event::Failed(&failure));
-                self.failed.push((place, failure));
-            }
-            Outcome::Interrupted => self.interrupted = true,
-        }
-    }
-}
-
 /// What stops a whole sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
@@ -140,57 +128,9 @@ pub enum Outcome {
     Interrupted,
 }
 
-impl<'a> Runner<'a> {
-    pub fn new(
-        store: &'a Store,
-        pool: &'a Pool,
-        origin: Origin,
-        policy: Policy,
-        interrupt: &'a AtomicBool,
-    ) -> Runner<'a> {
-        Runner { store, pool, origin, policy, interrupt, gpu: OnceCell::new(), loaded: None }
-    }
-
-    /// Every run of the experiment that the store does not hold.
-    pub fn sweep(&mut self, experiment: &Experiment, audience: &mut dyn Audience) -> Result<Summary, RunnerError> {
-        let mut summary = Summary::default();
-        // Cells that share a training share its failure too.
-        let mut failed_before: BTreeMap<Key, Failure> = BTreeMap::new();
-        let mut elsewhere = Vec::new();
-        for (index, cell) in experiment.cells.iter().enumerate() {
-            for run in &cell.runs {
-                let (place, key) = (Place { cell: index, seed: run.seed }, run.pretrain_key());
-                let outcome = match failed_before.get(&key) {
-                    Some(failure) => Outcome::TrainingFailed(failure.clone()),
-                    None => self.run(run, &mut |event| audience.tell(place, event))?,
-                };
-                match &outcome {
-                    Outcome::TrainingFailed(failure) => drop(failed_before.insert(key, failure.clone())),
-                    Outcome::Taken(_) => {
-                        elsewhere.push((place, run));
-                        continue;
-                    }
-                    Outcome::Cached | Outcome::Computed | Outcome::EvaluationFailed(_) | Outcome::Interrupted => {}
-                }
-                summary.add(place, outcome, audience);
-                if summary.interrupted || (self.policy.fail_fast && !summary.failed.is_empty()) {
-                    return Ok(summary);
-                }
-            }
-        }
-        // What others had in work when it was this sweep's turn may be there by now.
-        for (place, run) in elsewhere {
-            let outcome = self.run(run, &mut |event| audience.tell(place, event))?;
-            summary.add(place, outcome, audience);
-            if summary.interrupted {
-                break;
-            }
-        }
-        Ok(summary)
-    }
-
+impl Runner<'_> {
     /// One run: reused, computed where stages are missing, or failed.
-    pub fn run(&mut self, run: &Run, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
+    fn run(&self, run: &Run, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
         let known = results::inspect(self.store, run)?;
         if known.is_complete() {
             tell(&Event::Cached);
@@ -203,10 +143,10 @@ impl<'a> Runner<'a> {
             let failure = known.evaluations.iter().find_map(|state| self.repeats(state));
             return Ok(failure.map_or(Outcome::Cached, |failure| Outcome::EvaluationFailed(failure.clone())));
         }
-        if self.interrupt.load(Ordering::Relaxed) {
+        if self.should_stop() {
             return Ok(Outcome::Interrupted);
         }
-        let dataset = self.dataset(run)?;
+        let dataset = self.shelf.dataset(run)?;
         let outcome = stage::compute(self, run, &dataset, tell)?;
         if outcome == Outcome::Computed {
             tell(&Event::Finished);
@@ -224,20 +164,8 @@ impl<'a> Runner<'a> {
         matches!(state, State::Hit(_)) || self.repeats(state).is_some()
     }
 
-    /// The run's data set, loaded at most once in a row; what is loaded must be what was keyed.
-    fn dataset(&mut self, run: &Run) -> Result<Rc<Dataset>, RunnerError> {
-        let name = format!("{:?} {:?}", run.dataset, run.split);
-        if let Some((loaded, dataset)) = &self.loaded
-            && *loaded == name
-        {
-            return Ok(Rc::clone(dataset));
-        }
-        self.loaded = None;
-        let dataset = Rc::new(data::load(&run.dataset, run.split)?);
-        if dataset.digest != run.facts.digest {
-            return Err(RunnerError::DataChanged { expected: run.facts.digest, found: dataset.digest });
-        }
-        self.loaded = Some((name, Rc::clone(&dataset)));
-        Ok(dataset)
+    /// Whether to leave at the next step.
+    fn should_stop(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed)
     }
 }

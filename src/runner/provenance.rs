@@ -8,13 +8,15 @@ use crate::device::gpu::Properties;
 use crate::experiment::recipe::Backend;
 use crate::record::Provenance;
 
-/// Who computes: fixed for a process.
+/// Who computes: fixed for a member of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
     pub backend: Backend,
     /// Which GPU, from 0.
     pub device: usize,
     pub threads: u32,
+    /// Runs computed at the same time, which share the device.
+    pub jobs: u32,
     pub host: String,
     pub command: String,
 }
@@ -49,6 +51,9 @@ impl Origin {
             ("instruction_sets".to_owned(), device::instruction_sets()),
             ("target".to_owned(), format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
         ]);
+        if self.jobs > 1 {
+            details.insert("jobs".to_owned(), self.jobs.to_string());
+        }
         if let Some(gpu) = gpu {
             details.insert("processor".to_owned(), device::processor_name());
             details.insert("gpu_architecture".to_owned(), gpu.architecture.clone());

@@ -1,9 +1,8 @@
 //! Passes a training's progress on, keeps its checkpoints under the claim and keeps the claim alive.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::runner::Event;
+use crate::runner::{Event, Runner};
 use crate::store::{Claim, StoreError};
 use crate::train::{Progress, Watcher};
 
@@ -34,17 +33,13 @@ impl<'a> Pulse<'a> {
 pub struct Reporter<'a, 'b> {
     claim: &'a Claim,
     pulse: Pulse<'a>,
-    interrupt: &'a AtomicBool,
+    runner: &'a Runner<'a>,
     tell: &'a mut (dyn FnMut(&Event) + 'b),
 }
 
 impl<'a, 'b> Reporter<'a, 'b> {
-    pub fn new(
-        claim: &'a Claim,
-        interrupt: &'a AtomicBool,
-        tell: &'a mut (dyn FnMut(&Event) + 'b),
-    ) -> Reporter<'a, 'b> {
-        Reporter { claim, pulse: Pulse::new(claim), interrupt, tell }
+    pub fn new(claim: &'a Claim, runner: &'a Runner<'a>, tell: &'a mut (dyn FnMut(&Event) + 'b)) -> Reporter<'a, 'b> {
+        Reporter { claim, pulse: Pulse::new(claim), runner, tell }
     }
 }
 
@@ -61,6 +56,6 @@ impl Watcher for Reporter<'_, '_> {
     }
 
     fn should_stop(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed)
+        self.runner.should_stop()
     }
 }

@@ -31,7 +31,7 @@ pub fn trained(
     let mut executor = match executor::build(&run.model, &setting(runner, run), run.backend) {
         Ok(mut executor) => {
             if let Some(resident) = executor.resident() {
-                // Set once: a process computes on one GPU.
+                // Set once: a sweep computes on one GPU.
                 let _ = runner.gpu.set(resident.gpu().properties());
             }
             executor
@@ -93,9 +93,9 @@ fn train_and_commit(
     };
     tell(&Event::TrainingStarted { resumed: kept.is_some() });
     let mut attempt = |resume: Option<&[u8]>| {
-        let mut reporter = Reporter::new(&claim, runner.interrupt, tell);
+        let mut reporter = Reporter::new(&claim, runner, tell);
         let (images, executor) = (&dataset.train.images, executor.as_mut());
-        catch_unwind(AssertUnwindSafe(|| train::pretrain(run, images, executor, runner.pool, resume, &mut reporter)))
+        catch_unwind(AssertUnwindSafe(|| train::pretrain(run, images, executor, &runner.pool, resume, &mut reporter)))
     };
     let mut result = attempt(kept.as_deref());
     // A checkpoint of an older format, for one: what it would have saved is computed again.
