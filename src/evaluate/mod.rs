@@ -4,12 +4,17 @@ pub mod cuda;
 pub mod features;
 pub mod linear_probe;
 pub mod nearest_neighbours;
+pub mod neighbour;
 mod ranking;
 
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 mod tests;
 
 use crate::device::Pool;
+use crate::device::gpu::GpuError;
+use crate::evaluate::cuda::{DeviceEvaluations, nearest};
 use crate::experiment::recipe::Evaluation;
 
 pub use ranking::Ranking;
@@ -64,7 +69,7 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// Why features cannot be evaluated.
+/// Why there is no outcome: features that cannot be evaluated, a probe that diverged, a device that failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EvaluateError {
     #[error("no features in the {part}: an evaluation needs at least one image in the bank and one query")]
@@ -81,18 +86,23 @@ pub enum EvaluateError {
     Diverged { learning_rate: f64 },
     #[error("{n_classes} classes: an evaluation takes 1 to 65536")]
     Classes { n_classes: u32 },
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
 }
 
-/// Learns from `bank` and asks about `queries`.
+/// Learns from `bank` and asks about `queries`: on the device, where there is one, and else on the processor. More
+/// neighbours than a device keeps are looked for on the processor.
 ///
 /// # Errors
-/// Where features are not finite or do not fit each other or the classes, and where the probe diverges.
+/// Where features are not finite or do not fit each other or the classes, where the probe diverges, and where the device
+/// fails or has too little memory.
 pub fn evaluate(
     evaluation: &Evaluation,
     bank: &Features,
     queries: &Features,
     n_classes: u32,
     pool: &Pool,
+    device: Option<DeviceEvaluations<'_>>,
 ) -> Result<Outcome, EvaluateError> {
     if n_classes == 0 || n_classes > 1 << 16 {
         return Err(EvaluateError::Classes { n_classes });
@@ -103,9 +113,19 @@ pub fn evaluate(
         return Err(EvaluateError::Width { bank: bank.width, queries: queries.width });
     }
     let n_classes = n_classes as usize;
-    let rankings = match evaluation {
-        Evaluation::Knn(knn) => nearest_neighbours::classify(bank, queries, n_classes, knn, pool),
-        Evaluation::LinearProbe(probe) => linear_probe::classify(bank, queries, n_classes, probe, pool)?,
+    let rankings = match (evaluation, device) {
+        (Evaluation::Knn(knn), Some(device))
+            if nearest_neighbours::n_neighbours(knn, bank) <= nearest::NEIGHBOURS_MAX =>
+        {
+            let gpu = device.with(nearest::SOURCE)?;
+            nearest_neighbours::classify_on_device(gpu, bank, queries, n_classes, knn, pool)?
+        }
+        (Evaluation::Knn(knn), _) => nearest_neighbours::classify(bank, queries, n_classes, knn, pool),
+        (Evaluation::LinearProbe(probe), Some(device)) => {
+            let gpu = device.with(linear_probe::cuda::SOURCE)?;
+            linear_probe::cuda::classify(gpu, bank, queries, n_classes, probe, pool)?
+        }
+        (Evaluation::LinearProbe(probe), None) => linear_probe::classify(bank, queries, n_classes, probe, pool)?,
     };
     Ok(outcome(&rankings, &queries.labels, n_classes))
 }

@@ -4,11 +4,14 @@
 //! Neighbours are found tile by tile; a query keeps a short list of candidates, never a row of all similarities.
 //! Of equally near images the one with the lower index is nearer.
 
-use std::cmp::Ordering;
+use std::borrow::Cow;
 
 use rayon::prelude::*;
 
 use crate::device::Pool;
+use crate::device::gpu::{Gpu, GpuError};
+use crate::evaluate::cuda::nearest;
+use crate::evaluate::neighbour::Neighbour;
 use crate::evaluate::{Features, Ranking};
 use crate::experiment::recipe::{Knn, Metric};
 use crate::ops::gemm::{Matrix, product};
@@ -25,16 +28,72 @@ const LANES: usize = 16;
 
 /// Ranks the classes of every query, in order. `knn.k` is cut to 1..= the size of the bank.
 pub fn classify(bank: &Features, queries: &Features, n_classes: usize, knn: &Knn, pool: &Pool) -> Vec<Ranking> {
-    pool.install(|| match knn.metric {
-        Metric::Cosine => {
-            let (bank, queries) = (normalized(bank), normalized(queries));
-            Search { bank: &bank, offsets: None, n_classes, knn }.classify(&queries)
-        }
-        Metric::Euclidean => {
-            let halves = bank.values.par_chunks_exact(bank.width).map(|row| (0.5 * dot(row, row)) as f32).collect();
-            Search { bank, offsets: Some(halves), n_classes, knn }.classify(queries)
-        }
+    pool.install(|| {
+        let space = Space::of(bank, queries, knn.metric);
+        space.search(n_classes, knn).classify(&space.queries)
     })
+}
+
+/// As [`classify`], where the neighbours are found by a device that has loaded [`nearest::SOURCE`]; the vote is the
+/// processor's.
+///
+/// # Errors
+/// The device's, and for more neighbours than [`nearest::NEIGHBOURS_MAX`].
+pub fn classify_on_device(
+    gpu: &mut dyn Gpu,
+    bank: &Features,
+    queries: &Features,
+    n_classes: usize,
+    knn: &Knn,
+    pool: &Pool,
+) -> Result<Vec<Ranking>, GpuError> {
+    let space = pool.install(|| Space::of(bank, queries, knn.metric));
+    let found = nearest::nearest(
+        &nearest::Search {
+            bank: &space.bank.values,
+            offsets: space.offsets.as_deref(),
+            queries: &space.queries.values,
+            width: bank.width,
+            k: n_neighbours(knn, bank),
+        },
+        gpu,
+    )?;
+    let search = space.search(n_classes, knn);
+    Ok(pool.install(|| {
+        let queries = space.queries.values.par_chunks_exact(bank.width).zip(&found);
+        queries.map(|(query, nearest)| search.vote(query, nearest)).collect()
+    }))
+}
+
+/// How many images of the bank vote: `knn.k`, cut to 1..= the size of the bank.
+pub fn n_neighbours(knn: &Knn, bank: &Features) -> usize {
+    (knn.k as usize).clamp(1, bank.len().max(1))
+}
+
+/// Bank and queries as a metric sees them.
+struct Space<'a> {
+    bank: Cow<'a, Features>,
+    queries: Cow<'a, Features>,
+    /// ½‖b‖² of every image, where distances are asked for.
+    offsets: Option<Vec<f32>>,
+}
+
+impl<'a> Space<'a> {
+    fn of(bank: &'a Features, queries: &'a Features, metric: Metric) -> Space<'a> {
+        match metric {
+            Metric::Cosine => {
+                Space { bank: Cow::Owned(normalized(bank)), queries: Cow::Owned(normalized(queries)), offsets: None }
+            }
+            Metric::Euclidean => {
+                let halves = bank.values.par_chunks_exact(bank.width).map(|row| (0.5 * dot(row, row)) as f32).collect();
+                Space { bank: Cow::Borrowed(bank), queries: Cow::Borrowed(queries), offsets: Some(halves) }
+            }
+        }
+    }
+
+    fn search<'s>(&'s self, n_classes: usize, knn: &'s Knn) -> Search<'s> {
+        Search { bank: &self.bank, offsets: self.offsets.as_deref(), n_classes, knn }
+    }
 }
 
 fn normalized(features: &Features) -> Features {
@@ -46,25 +105,10 @@ fn normalized(features: &Features) -> Features {
     Features { values, width: features.width, labels: features.labels.clone() }
 }
 
-/// An image of the bank, seen from one query.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Candidate {
-    /// q·b, less ½‖b‖² where distances are asked for: it falls as the distance grows.
-    nearness: f32,
-    image: u32,
-}
-
-impl Candidate {
-    /// Nearer ones first.
-    fn order(&self, other: &Candidate) -> Ordering {
-        other.nearness.total_cmp(&self.nearness).then(self.image.cmp(&other.image))
-    }
-}
-
 /// The nearest images so far, at most `capacity` of which `k` count.
 struct Nearest {
     k: usize,
-    candidates: Vec<Candidate>,
+    candidates: Vec<Neighbour>,
     /// Only what is nearer can still be among the k nearest: images come in the order of their index.
     threshold: f32,
 }
@@ -86,13 +130,13 @@ impl Nearest {
             }
             for (lane, &nearness) in lanes.iter().enumerate() {
                 if nearness > self.threshold {
-                    self.push(Candidate { nearness, image: (first + piece * LANES + lane) as u32 });
+                    self.push(Neighbour { nearness, image: (first + piece * LANES + lane) as u32 });
                 }
             }
         }
     }
 
-    fn push(&mut self, candidate: Candidate) {
+    fn push(&mut self, candidate: Neighbour) {
         self.candidates.push(candidate);
         if self.candidates.len() == Nearest::capacity(self.k) {
             self.shrink();
@@ -103,15 +147,15 @@ impl Nearest {
         if self.candidates.len() <= self.k {
             return;
         }
-        let (_, last, _) = self.candidates.select_nth_unstable_by(self.k - 1, Candidate::order);
+        let (_, last, _) = self.candidates.select_nth_unstable_by(self.k - 1, Neighbour::order);
         self.threshold = last.nearness;
         self.candidates.truncate(self.k);
     }
 
     /// The k nearest, nearest first.
-    fn finish(&mut self) -> &[Candidate] {
+    fn finish(&mut self) -> &[Neighbour] {
         self.shrink();
-        self.candidates.sort_unstable_by(Candidate::order);
+        self.candidates.sort_unstable_by(Neighbour::order);
         &self.candidates
     }
 }
@@ -119,7 +163,7 @@ impl Nearest {
 struct Search<'a> {
     bank: &'a Features,
     /// ½‖b‖² of every image, where distances are asked for.
-    offsets: Option<Vec<f32>>,
+    offsets: Option<&'a [f32]>,
     n_classes: usize,
     knn: &'a Knn,
 }
@@ -134,7 +178,7 @@ impl Search<'_> {
     fn classify_block(&self, queries: &[f32]) -> Vec<Ranking> {
         let (width, n_bank) = (self.bank.width, self.bank.len());
         let n_queries = queries.len() / width;
-        let k = (self.knn.k as usize).clamp(1, n_bank);
+        let k = n_neighbours(self.knn, self.bank);
         let mut nearest: Vec<Nearest> = (0..n_queries).map(|_| Nearest::new(k)).collect();
         let mut tile = vec![0.0; n_queries * TILE_IMAGES.min(n_bank)];
         for first in (0..n_bank).step_by(TILE_IMAGES) {
@@ -143,7 +187,7 @@ impl Search<'_> {
             let rows = Matrix::dense(&self.bank.values[images.start * width..images.end * width], images.len(), width);
             product(Matrix::dense(queries, n_queries, width), rows.transposed(), tile);
             for (row, nearest) in tile.chunks_exact_mut(images.len()).zip(&mut nearest) {
-                if let Some(offsets) = &self.offsets {
+                if let Some(offsets) = self.offsets {
                     row.iter_mut().zip(&offsets[images.clone()]).for_each(|(product, &offset)| *product -= offset);
                 }
                 nearest.add(first, row);
@@ -154,7 +198,7 @@ impl Search<'_> {
     }
 
     /// Sums the weights, nearest first. Cosine weights are taken relative to the nearest, so that no temperature overflows.
-    fn vote(&self, query: &[f32], nearest: &[Candidate]) -> Ranking {
+    fn vote(&self, query: &[f32], nearest: &[Neighbour]) -> Ranking {
         let mut scores = vec![0.0f64; self.n_classes];
         let largest = nearest.first().map_or(0.0, |candidate| f64::from(candidate.nearness));
         for candidate in nearest {

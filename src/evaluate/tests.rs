@@ -5,7 +5,7 @@ use crate::experiment::recipe::{Knn, LinearProbe, Metric};
 use crate::ops::nt_xent::golden::values_f32;
 
 /// Noise around one centre a class.
-fn clusters(seed: u64, n: usize, width: usize, n_classes: usize, noise: f64) -> Features {
+pub(super) fn clusters(seed: u64, n: usize, width: usize, n_classes: usize, noise: f64) -> Features {
     let centres = values_f32(77, n_classes * width, 1.0);
     let mut values = values_f32(seed, n * width, noise);
     for (row, values) in values.chunks_exact_mut(width).enumerate() {
@@ -15,11 +15,11 @@ fn clusters(seed: u64, n: usize, width: usize, n_classes: usize, noise: f64) -> 
     Features { values, width, labels: (0..n).map(|row| (row % n_classes) as u32).collect() }
 }
 
-fn knn(metric: Metric) -> Evaluation {
+pub(super) fn knn(metric: Metric) -> Evaluation {
     Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric })
 }
 
-fn probe() -> LinearProbe {
+pub(super) fn probe() -> LinearProbe {
     LinearProbe { epochs: 20, batch: 64, learning_rate: 0.4, momentum: 0.9, weight_decay: 0.0, seed: 1 }
 }
 
@@ -32,7 +32,7 @@ fn separable_classes_are_told_apart_and_noise_is_not() {
     for evaluation in every_evaluation() {
         let run = |noise: f64| {
             let (bank, queries) = (clusters(1, 600, 24, 10, noise), clusters(2, 300, 24, 10, noise));
-            evaluate(&evaluation, &bank, &queries, 10, &Pool::new(1)).unwrap()
+            evaluate(&evaluation, &bank, &queries, 10, &Pool::new(1), None).unwrap()
         };
         let (clear, noisy) = (run(0.2), run(1e4));
         assert_eq!((clear.top1, clear.top5), (1.0, 1.0), "{evaluation:?}");
@@ -45,7 +45,7 @@ fn separable_classes_are_told_apart_and_noise_is_not() {
 fn threads_do_not_change_an_outcome() {
     let (bank, queries) = (clusters(1, 700, 24, 10, 2.0), clusters(2, 300, 24, 10, 2.0));
     for evaluation in every_evaluation() {
-        let run = |threads: usize| evaluate(&evaluation, &bank, &queries, 10, &Pool::new(threads)).unwrap();
+        let run = |threads: usize| evaluate(&evaluation, &bank, &queries, 10, &Pool::new(threads), None).unwrap();
         let single = run(1);
         assert!(single.top1 > 0.1 && single.top1 < 1.0);
         assert_eq!(single, run(2), "{evaluation:?}");
@@ -68,7 +68,7 @@ fn outcomes_count_what_they_say() {
 fn what_cannot_be_evaluated_is_refused() {
     let good = || clusters(1, 40, 4, 3, 0.5);
     let check = |bank: Features, queries: Features, n_classes: u32, expected: &str| {
-        let found = evaluate(&knn(Metric::Cosine), &bank, &queries, n_classes, &Pool::new(1));
+        let found = evaluate(&knn(Metric::Cosine), &bank, &queries, n_classes, &Pool::new(1), None);
         let message = found.unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     };
@@ -86,6 +86,6 @@ fn what_cannot_be_evaluated_is_refused() {
     check(good(), good(), 0, "0 classes");
     check(good(), good(), 70_000, "70000 classes");
     let wild = Evaluation::LinearProbe(LinearProbe { learning_rate: 1e300, ..probe() });
-    let diverged = evaluate(&wild, &good(), &good(), 3, &Pool::new(1));
+    let diverged = evaluate(&wild, &good(), &good(), 3, &Pool::new(1), None);
     assert_eq!(diverged, Err(EvaluateError::Diverged { learning_rate: 1e300 }));
 }

@@ -1,11 +1,18 @@
 //! The evaluation stage: features once for all of a run, then each protocol, then its record.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::content::Key;
 use crate::data::Dataset;
+use crate::device::Pool;
+use crate::device::gpu::GpuError;
+use crate::evaluate::cuda::{DeviceEvaluations, LoadedKernels};
 use crate::evaluate::features::{extract, to_safetensors};
 use crate::evaluate::{self, EvaluateError, Features, Outcome as Evaluated};
+use crate::executor::Executor;
 use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind, Stage, blob};
@@ -27,11 +34,13 @@ pub struct Evaluator<'a> {
     encoder: Encoder,
     /// Of the bank and the queries, once an evaluation asked for them.
     features: Option<[Features; 2]>,
+    /// On the executor's device, where it has one.
+    kernels: LoadedKernels,
 }
 
 impl<'a> Evaluator<'a> {
     pub fn new(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset, encoder: Encoder) -> Evaluator<'a> {
-        Evaluator { runner, run, dataset, encoder, features: None }
+        Evaluator { runner, run, dataset, encoder, features: None, kernels: LoadedKernels::default() }
     }
 
     pub fn evaluate(
@@ -79,10 +88,11 @@ impl<'a> Evaluator<'a> {
             let extracted = extract(self.run, self.dataset, executor, &runner.pool, go_on);
             self.features = extracted.map_err(|error| executor_failure(&error))?;
         }
-        let Some([bank, queries]) = self.features.as_ref().filter(|_| !interrupted()) else {
+        let Some(features) = self.features.as_ref().filter(|_| !interrupted()) else {
             return Ok(None);
         };
-        let outcome = evaluate::evaluate(evaluation, bank, queries, self.run.facts.n_classes, &runner.pool);
+        let (executor, n_classes) = (self.encoder.executor.as_mut(), self.run.facts.n_classes);
+        let outcome = evaluated(evaluation, features, n_classes, &runner.pool, (executor, &mut self.kernels));
         outcome.map(Some).map_err(|error| evaluation_failure(&error))
     }
 
@@ -110,14 +120,28 @@ impl<'a> Evaluator<'a> {
     }
 }
 
+/// The protocol's answer about the features of the bank and the queries, from the executor's device where it has one.
+fn evaluated(
+    evaluation: &Evaluation,
+    [bank, queries]: &[Features; 2],
+    n_classes: u32,
+    pool: &Pool,
+    (executor, loaded): (&mut dyn Executor, &mut LoadedKernels),
+) -> Result<Evaluated, EvaluateError> {
+    let device = executor.resident().map(|resident| DeviceEvaluations { gpu: resident.gpu(), loaded });
+    evaluate::evaluate(evaluation, bank, queries, n_classes, pool, device)
+}
+
 fn evaluation_failure(error: &EvaluateError) -> Failure {
     let kind = match error {
         EvaluateError::NotFinite { .. } | EvaluateError::Diverged { .. } => FailureKind::NotFinite,
+        EvaluateError::Gpu(GpuError::OutOfMemory { .. }) => FailureKind::OutOfMemory,
         EvaluateError::Empty { .. }
         | EvaluateError::Length { .. }
         | EvaluateError::Width { .. }
         | EvaluateError::Label { .. }
-        | EvaluateError::Classes { .. } => FailureKind::Other,
+        | EvaluateError::Classes { .. }
+        | EvaluateError::Gpu(_) => FailureKind::Other,
     };
     Failure { kind, message: error.to_string(), step: None }
 }

@@ -4,21 +4,13 @@
 //! in the same way: equal images are equally near. After each chunk a query keeps its k nearest so far.
 
 use crate::device::gpu::{Address, Argument, Element, Gpu, GpuError, Matrix, Node, Product, Source, bytes_of_f32};
+use crate::evaluate::neighbour::Neighbour;
 use crate::ops::kernels::{int, launch_shared, pointer};
 
 pub const SOURCE: Source = Source { name: "nearest", text: include_str!("nearest.cu") };
 
 /// The largest k: its keys fill 32 KiB of a block's memory while they are sorted.
 pub const NEIGHBOURS_MAX: usize = 4096;
-
-/// An image of the bank, seen from one query.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Neighbour {
-    /// q·b, less the image's offset: the greater, the nearer.
-    pub nearness: f32,
-    /// Its row in the bank.
-    pub image: u32,
-}
 
 /// What is searched. Rows of `width` numbers, one after another.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,9 @@
 //! The search on the emulated device against a full sort.
 
-use super::nearest::{Cut, NEIGHBOURS_MAX, Neighbour, SOURCE, Search, nearest, nearest_cut};
+use super::nearest::{Cut, NEIGHBOURS_MAX, SOURCE, Search, nearest, nearest_cut};
 use crate::device::emulator::{Emulator, Order};
 use crate::device::gpu::{Element, Gpu, GpuError};
+use crate::evaluate::neighbour::Neighbour;
 use crate::ops::nt_xent::golden::values_f32;
 
 /// Small chunks and panels, the last ones shorter.

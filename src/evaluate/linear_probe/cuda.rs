@@ -23,15 +23,6 @@ const TRANSFER_ROWS: usize = 4096;
 /// Rows of features and of logits begin at multiples of so many numbers.
 const QUAD: usize = 4;
 
-/// Why the device gave no rankings.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ProbeError {
-    #[error(transparent)]
-    Gpu(#[from] GpuError),
-    #[error(transparent)]
-    Evaluate(#[from] EvaluateError),
-}
-
 /// As the processor's `classify`, on a device that has loaded [`SOURCE`]: trains on `bank` and ranks the classes of every
 /// query, in order. Needs the device's memory for the bank and little more. `pool` standardises.
 ///
@@ -44,12 +35,12 @@ pub fn classify(
     n_classes: usize,
     probe: &LinearProbe,
     pool: &Pool,
-) -> Result<Vec<Ranking>, ProbeError> {
+) -> Result<Vec<Ranking>, EvaluateError> {
     for (part, features) in [(Part::Bank, bank), (Part::Queries, queries)] {
         check(part, features, u32::try_from(n_classes).unwrap_or(u32::MAX))?;
     }
     if bank.width != queries.width {
-        return Err(EvaluateError::Width { bank: bank.width, queries: queries.width }.into());
+        return Err(EvaluateError::Width { bank: bank.width, queries: queries.width });
     }
     let sizes = Sizes::new(bank, queries, n_classes, probe);
     on_device(gpu, sizes, |gpu, places| {
@@ -61,7 +52,7 @@ pub fn classify(
         let training = Training { sizes, places, probe };
         training.run(gpu, &bank)?;
         if !training.classifier(gpu)?.is_finite() {
-            return Err(EvaluateError::Diverged { learning_rate: probe.learning_rate }.into());
+            return Err(EvaluateError::Diverged { learning_rate: probe.learning_rate });
         }
         drop(bank);
         training.rank(gpu, &pool.install(|| scale.apply(queries)))
@@ -78,7 +69,7 @@ pub(super) fn train(
     bank: &Features,
     n_classes: usize,
     probe: &LinearProbe,
-) -> Result<Classifier, ProbeError> {
+) -> Result<Classifier, EvaluateError> {
     let sizes = Sizes::new(bank, bank, n_classes, probe);
     on_device(gpu, sizes, |gpu, places| {
         let training = Training { sizes, places, probe };
@@ -91,8 +82,8 @@ pub(super) fn train(
 fn on_device<T>(
     gpu: &mut dyn Gpu,
     sizes: Sizes,
-    work: impl FnOnce(&mut dyn Gpu, Places) -> Result<T, ProbeError>,
-) -> Result<T, ProbeError> {
+    work: impl FnOnce(&mut dyn Gpu, Places) -> Result<T, EvaluateError>,
+) -> Result<T, EvaluateError> {
     let (_, bytes) = Places::from(sizes, Address(0));
     let base = gpu.allocate(bytes)?;
     let result = work(gpu, Places::from(sizes, base).0);
@@ -205,7 +196,7 @@ struct Training<'a> {
 
 impl Training<'_> {
     /// From zeros, as the memory comes, to the last epoch's weights; `bank` is standardised.
-    fn run(&self, gpu: &mut dyn Gpu, bank: &Features) -> Result<(), ProbeError> {
+    fn run(&self, gpu: &mut dyn Gpu, bank: &Features) -> Result<(), EvaluateError> {
         let Training { sizes, places, probe } = self;
         for start in (0..sizes.n).step_by(TRANSFER_ROWS) {
             let rows = start..sizes.n.min(start + TRANSFER_ROWS);
@@ -297,7 +288,7 @@ impl Training<'_> {
     }
 
     /// `queries` are standardised.
-    fn rank(&self, gpu: &mut dyn Gpu, queries: &Features) -> Result<Vec<Ranking>, ProbeError> {
+    fn rank(&self, gpu: &mut dyn Gpu, queries: &Features) -> Result<Vec<Ranking>, EvaluateError> {
         let Sizes { n_classes, class_stride, query_rows, .. } = self.sizes;
         let nodes = [self.logits(query_rows)];
         gpu.prepare(&nodes)?;

@@ -1,6 +1,6 @@
 //! The probe on the emulation of a GPU against the processor's.
 
-use super::cuda::{self, ProbeError, SOURCE};
+use super::cuda::{self, SOURCE};
 use super::{Classifier, Features};
 use crate::device::Pool;
 use crate::device::emulator::{Emulator, Order};
@@ -94,12 +94,12 @@ fn the_devices_memory_is_given_back() {
     let free = gpu.properties().free_bytes;
     let wild = LinearProbe { learning_rate: 1e300, ..probe(20) };
     let diverged = EvaluateError::Diverged { learning_rate: 1e300 };
-    assert_eq!(cuda::classify(&mut gpu, &bank, &bank, 2, &wild, &pool), Err(ProbeError::Evaluate(diverged)));
+    assert_eq!(cuda::classify(&mut gpu, &bank, &bank, 2, &wild, &pool), Err(diverged));
     assert_eq!(gpu.properties().free_bytes, free);
     assert!(cuda::classify(&mut gpu, &bank, &bank, 2, &probe(20), &pool).is_ok());
     assert_eq!(gpu.properties().free_bytes, free);
     let found = cuda::classify(&mut Emulator::with_memory(100), &bank, &bank, 2, &probe(20), &pool);
-    assert!(matches!(found, Err(ProbeError::Gpu(GpuError::OutOfMemory { free_bytes: 100, .. }))), "{found:?}");
+    assert!(matches!(found, Err(EvaluateError::Gpu(GpuError::OutOfMemory { free_bytes: 100, .. }))), "{found:?}");
 }
 
 #[test]
