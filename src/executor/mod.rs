@@ -177,11 +177,14 @@ pub trait Executor {
 /// The executor of a backend for one of the compiled models.
 ///
 /// # Errors
-/// A model that was not compiled, a machine that cannot, too little memory.
+/// A model that was not compiled, a machine that cannot, too little memory, a micro-batch for `reference`.
 pub fn build(model: &Model, setting: &Setting, backend: Backend) -> Result<Box<dyn Executor>, ExecutorError> {
     let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
+        Backend::Reference if setting.micro_batch.is_some() => {
+            Err(ExecutorError::Device("the `reference` executor sees a batch in one piece".to_owned()))
+        }
         Backend::Reference => Ok(Box::new(ReferenceExecutor::new(model, setting).map_err(not_compiled)?)),
         Backend::Cuda => Ok(Box::new(cuda::on_device(registry::plan(model).map_err(not_compiled)?, setting)?)),
     }

@@ -137,25 +137,36 @@ fn blur_kind(kind: BlurKind) -> Value {
 }
 
 pub fn train(train: &Train) -> Value {
-    let Train { length_steps, batch, temperature, batch_norm_scope, optimizer, learning_rate, schedule, numerics } =
-        *train;
+    let Train {
+        length_steps,
+        batch,
+        micro_batch,
+        temperature,
+        batch_norm_scope,
+        optimizer,
+        learning_rate,
+        schedule,
+        numerics,
+    } = *train;
     let scope = match batch_norm_scope {
         BatchNormScope::View => "View",
         BatchNormScope::Joint => "Joint",
+        BatchNormScope::MicroBatchView => "MicroBatchView",
+        BatchNormScope::MicroBatchJoint => "MicroBatchJoint",
     };
-    Value::Record(
-        "Train",
-        vec![
-            ("length_steps", whole(length_steps)),
-            ("batch", whole(batch)),
-            ("temperature", Value::float(temperature)),
-            ("batch_norm_scope", Value::tag(scope)),
-            ("optimizer", self::optimizer(optimizer)),
-            ("learning_rate", self::learning_rate(learning_rate)),
-            ("schedule", self::schedule(schedule)),
-            ("numerics", self::numerics(numerics)),
-        ],
-    )
+    let mut fields = vec![
+        ("length_steps", whole(length_steps)),
+        ("batch", whole(batch)),
+        ("temperature", Value::float(temperature)),
+        ("batch_norm_scope", Value::tag(scope)),
+        ("optimizer", self::optimizer(optimizer)),
+        ("learning_rate", self::learning_rate(learning_rate)),
+        ("schedule", self::schedule(schedule)),
+        ("numerics", self::numerics(numerics)),
+    ];
+    // An undivided batch says nothing of pieces.
+    fields.extend(micro_batch.map(|images| ("micro_batch", whole(images))));
+    Value::Record("Train", fields)
 }
 
 /// Weight decay and, where it does something, its scope. LARS uses the scope for its trust ratio as well.

@@ -166,6 +166,8 @@ pub struct Train {
     pub length_steps: u64,
     /// Images a step; each gives two views.
     pub batch: u32,
+    /// Images a piece, where the network sees the batch in pieces and the loss sees it whole; it divides `batch`.
+    pub micro_batch: Option<u32>,
     pub temperature: f64,
     pub batch_norm_scope: BatchNormScope,
     pub optimizer: Optimizer,
@@ -181,6 +183,10 @@ pub enum BatchNormScope {
     View,
     /// Both views at once (Google, VISSL).
     Joint,
+    /// Each view of each micro-batch on its own.
+    MicroBatchView,
+    /// Both views of a micro-batch at once.
+    MicroBatchJoint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

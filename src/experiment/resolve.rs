@@ -75,11 +75,12 @@ impl Parts<'_> {
     /// The run of these sections, with seed 0; its replicates differ in the seed alone.
     pub fn run(&self, options: &LoadOptions, found: &mut Found) -> Option<Run> {
         let numerics = self.train.and_then(|train| numerics(train.numerics, options.backend, found));
+        let are_pieces_right = self.train.is_none_or(|train| check_pieces(train.micro_batch, options.backend, found));
         self.check_size(found);
         let facts = self.data.and_then(|data| data.facts);
         let trained = self.train.zip(facts).and_then(|(train, facts)| {
             let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
-            Some((train_recipe(train, &steps, numerics?), bookkeeping))
+            are_pieces_right.then_some((train_recipe(train, &steps, numerics?), bookkeeping))
         });
         let evaluate = self
             .evaluate
@@ -128,15 +129,36 @@ fn numerics(asked: Placed<Option<Numerics>>, backend: Backend, found: &mut Found
     }
 }
 
+/// The tape of `reference` holds a whole batch.
+fn check_pieces(micro_batch: Placed<Option<u32>>, backend: Backend, found: &mut Found) -> bool {
+    match (micro_batch.value, backend) {
+        (None, Backend::Cpu | Backend::Cuda | Backend::Reference) | (Some(_), Backend::Cpu | Backend::Cuda) => true,
+        (Some(_), Backend::Reference) => {
+            let message = "`reference` sees a batch in one piece";
+            let problem = Problem::new(micro_batch.span, "train.micro_batch", message);
+            found.add(problem.expected("`None` on this device"));
+            false
+        }
+    }
+}
+
 /// What lengths come to.
 struct Steps {
     batch: u32,
+    micro_batch: Option<u32>,
     length: u64,
     schedule: Schedule,
 }
 
 fn steps(train: &TrainSection, n_train: u32, is_smoke: bool, found: &mut Found) -> Option<(Steps, Bookkeeping)> {
-    let batch = if is_smoke { smoke::batch(train.batch.value, n_train) } else { train.batch.value };
+    let (batch, micro_batch) = match (is_smoke, train.micro_batch.value) {
+        (false, micro_batch) => (train.batch.value, micro_batch),
+        (true, None) => (smoke::batch(train.batch.value, n_train), None),
+        (true, Some(_)) => {
+            let (batch, half) = smoke::batch_in_pieces(train.batch.value, n_train);
+            (batch, Some(half))
+        }
+    };
     if batch > n_train {
         let message = format!("a batch of {batch} is larger than the {n_train} training images");
         found.add(Problem::new(train.batch.span, "train.batch", message).expected(format!("at most {n_train}")));
@@ -167,13 +189,14 @@ fn steps(train: &TrainSection, n_train: u32, is_smoke: bool, found: &mut Found) 
         metrics_every_steps: in_steps(train.metrics_every).max(1),
         checkpoint_every_steps: in_steps(train.checkpoint_every).max(1),
     };
-    Some((Steps { batch, length, schedule }, if is_smoke { smoke::BOOKKEEPING } else { bookkeeping }))
+    Some((Steps { batch, micro_batch, length, schedule }, if is_smoke { smoke::BOOKKEEPING } else { bookkeeping }))
 }
 
 fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics) -> Train {
     Train {
         length_steps: steps.length,
         batch: steps.batch,
+        micro_batch: steps.micro_batch,
         temperature: train.temperature,
         batch_norm_scope: train.batch_norm_scope,
         optimizer: train.optimizer,

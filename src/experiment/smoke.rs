@@ -30,6 +30,12 @@ pub fn batch(batch: u32, n_train: u32) -> u32 {
     (batch / BATCH_DIVISOR).max(BATCH_MIN).min(n_train).max(2)
 }
 
+/// A batch that stays in pieces: even, at least 4, and taken in halves, the fewest pieces there are.
+pub fn batch_in_pieces(batch: u32, n_train: u32) -> (u32, u32) {
+    let half = (self::batch(batch, n_train) / 2).max(2);
+    (2 * half, half)
+}
+
 pub fn length_steps(length_steps: u64) -> u64 {
     length_steps.min(STEPS_MAX)
 }

@@ -137,10 +137,15 @@ impl Batch {
 
     /// Copies images × height × width × channels into this layout.
     pub fn from_images(&self, images: &[f32], out: &mut [f32]) {
+        self.from_images_at(images, |image| image, out);
+    }
+
+    /// As `from_images`, where image i of the batch is image `place(i)` of `images`.
+    pub fn from_images_at(&self, images: &[f32], place: impl Fn(usize) -> usize + Sync, out: &mut [f32]) {
         let row_len = self.row_len();
         self.for_each_block(out, |block, part| {
             for (i, row) in part.chunks_exact_mut(row_len).enumerate() {
-                let start = ((block.first_image + i) * self.height + block.row) * row_len;
+                let start = (place(block.first_image + i) * self.height + block.row) * row_len;
                 row.copy_from_slice(&images[start..start + row_len]);
             }
         });

@@ -25,6 +25,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
         train: Train {
             length_steps: 100,
             batch,
+            micro_batch: None,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::View,
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::All },

@@ -155,7 +155,7 @@ fn divergence_note(key: &Key) -> String {
 fn setting(runner: &Runner, run: &Run) -> Setting {
     Setting {
         batch: run.train.batch as usize,
-        micro_batch: None,
+        micro_batch: run.train.micro_batch.map(|images| images as usize),
         temperature: run.train.temperature as f32,
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,

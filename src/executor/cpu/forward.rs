@@ -24,7 +24,7 @@ impl CpuExecutor {
 
     fn forward_op(&mut self, index: usize, pass: Pass) {
         let schedule = match pass {
-            Pass::Training => &self.training,
+            Pass::Training | Pass::Again => &self.training,
             Pass::Evaluation => &self.evaluation,
         };
         let op = self.plan.ops[index].clone();
@@ -69,7 +69,7 @@ impl CpuExecutor {
         let Op::Conv2d { input, output, weight, window } = self.plan.ops[index] else { return };
         let weight = &self.parameters[self.plan.parameters[weight.0].range()];
         match pass {
-            Pass::Training => {
+            Pass::Training | Pass::Again => {
                 let schedule = &self.training;
                 let [x, y] = parts(&mut self.arena, [schedule.value(input), schedule.value(output)]);
                 let shapes = Convolution { input: schedule.batch(input), output: schedule.batch(output), window };
@@ -107,17 +107,20 @@ impl CpuExecutor {
             let buffer = &self.plan.buffers[id.0];
             buffer.offset..buffer.offset + buffer.len
         });
-        let schedule = if pass == Pass::Training { &self.training } else { &self.evaluation };
+        let schedule = match pass {
+            Pass::Training | Pass::Again => &self.training,
+            Pass::Evaluation => &self.evaluation,
+        };
         let residual_place = residual.map_or(0..0, |residual| schedule.value(residual));
         let [x, r, y] = parts(&mut self.arena, [schedule.value(input), residual_place, schedule.value(output)]);
         let residual = residual.map(|_| &*r);
         match pass {
-            Pass::Training => {
+            Pass::Training | Pass::Again => {
                 if !self.summed_for.contains(&Some(index)) {
                     batch_norm::cpu::sum(norm, x);
                 }
                 let [mean, var] = parts(&mut self.buffers, running);
-                norm.finish_statistics(mean, var);
+                norm.finish_statistics((pass == Pass::Training).then_some([mean, var]));
                 batch_norm::cpu::forward(norm, affine, activation, x, residual, y);
             }
             Pass::Evaluation => {

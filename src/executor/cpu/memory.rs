@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::executor::cpu::N_VIEWS;
+use crate::executor::cpu::step::Pieces;
 use crate::executor::schedule::Schedule;
 use crate::executor::{ExecutorError, Setting};
 use crate::model::plan::{Op, Plan, PoolKind};
@@ -21,15 +23,16 @@ pub fn parts<const N: usize>(arena: &mut [f32], ranges: [Range<usize>; N]) -> [&
 
 /// Bytes that an executor of `plan` allocates, known without allocating them; the loss works in a little more.
 pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
-    let training = Schedule::training(plan, 2 * setting.batch, 2);
+    let training = Schedule::training(plan, N_VIEWS * setting.piece(), N_VIEWS);
     let evaluation = Schedule::evaluation(plan, EVALUATION_IMAGES);
     let n_slots = optimizer::slots(&setting.optimizer, 0).len();
-    let projections = training.batch(plan.projection).len();
+    let projections = N_VIEWS * setting.batch * plan.projection_width();
     let floats = training.arena_len.max(evaluation.arena_len)
         + training.longest_scratch(plan)
         + plan.n_parameters() * (2 + n_slots)
         + plan.n_buffers()
-        + projections;
+        + projections
+        + Pieces::n_numbers(plan, setting);
     let of_ops: u64 =
         plan.ops.iter().map(|op| op_bytes(op, &training) + n_winners(op, &training, &evaluation) as u64).sum();
     (floats * size_of::<f32>()) as u64 + of_ops

@@ -1,11 +1,12 @@
 //! The `cpu` executor: a Plan on the processor's threads, f32, the same bits for any number of them.
 //!
-//! Both views go through every operation as one batch of 2N; only batch-norm statistics are each view's own. All memory
-//! is one arena whose places are given before the first step.
+//! Both views of a piece (the whole batch, or a micro-batch) go through every operation together; only batch-norm
+//! statistics are each view's own. All memory is one arena whose places are given before the first step.
 
 mod backward;
 mod forward;
 mod memory;
+mod step;
 #[cfg(test)]
 pub mod tests;
 mod weights;
@@ -16,19 +17,22 @@ use std::time::Duration;
 pub use memory::needed_bytes;
 
 use crate::device::{self, Pool};
-use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners, parts};
+use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners};
+use crate::executor::cpu::step::Pieces;
 use crate::executor::schedule::Schedule;
 use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms, check};
 use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::{nt_xent, optimizer};
 
-/// Views an image: the batch of every training operation is this many times `Setting::batch`.
+/// Views an image: the batch of every training operation is this many times `Setting::piece`.
 const N_VIEWS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
     Training,
+    /// As `Training`, for a piece of a batch that was seen before: running statistics stay as they are.
+    Again,
     Evaluation,
 }
 
@@ -64,7 +68,9 @@ pub struct CpuExecutor {
     /// By operation: the winning taps of a max-pool.
     winners: Vec<Vec<u8>>,
     statistics: Statistics,
+    /// Of the whole batch.
     projections: Vec<f32>,
+    pieces: Pieces,
     workspace: nt_xent::Workspace,
     timings: Vec<OpTime>,
 }
@@ -82,17 +88,21 @@ impl CpuExecutor {
         if setting.batch == 0 {
             return Err(ExecutorError::Device("a step of 0 images: expected a batch of at least 1".to_owned()));
         }
+        if setting.piece() == 0 || !setting.batch.is_multiple_of(setting.piece()) {
+            let (batch, images) = (setting.batch, setting.piece());
+            return Err(ExecutorError::Device(format!("a batch of {batch} does not come in pieces of {images}")));
+        }
         if let Some(refusal) = check::refusal(&plan) {
             return Err(ExecutorError::Device(refusal));
         }
         memory::ensure_available(needed_bytes(&plan, setting))?;
-        let training = Schedule::training(&plan, N_VIEWS * setting.batch, N_VIEWS);
+        let training = Schedule::training(&plan, N_VIEWS * setting.piece(), N_VIEWS);
         let evaluation = Schedule::evaluation(&plan, EVALUATION_IMAGES);
         let normalizations = plan.ops.iter().map(|op| normalization(op, &training, setting)).collect();
         let n_parameters = plan.n_parameters();
         let mut buffers = Vec::with_capacity(plan.n_buffers());
         plan.buffers.iter().for_each(|buffer| buffers.extend(std::iter::repeat_n(buffer.initial, buffer.len)));
-        let projection = training.batch(plan.projection);
+        let (n_rows, width) = (N_VIEWS * setting.batch, plan.projection_width());
         Ok(CpuExecutor {
             pool: Arc::new(Pool::new(setting.threads)),
             arena: vec![0.0; training.arena_len.max(evaluation.arena_len)],
@@ -106,8 +116,9 @@ impl CpuExecutor {
             summed_for: summed_for(&plan),
             winners: plan.ops.iter().map(|op| vec![0; n_winners(op, &training, &evaluation)]).collect(),
             statistics: Statistics::default(),
-            projections: vec![0.0; projection.len()],
-            workspace: nt_xent::Workspace::new(projection.images, projection.channels),
+            projections: vec![0.0; n_rows * width],
+            pieces: Pieces::new(&plan, setting),
+            workspace: nt_xent::Workspace::new(n_rows, width),
             timings: vec![OpTime::default(); plan.ops.len()],
             setting: setting.clone(),
             training,
@@ -125,22 +136,6 @@ impl CpuExecutor {
     fn in_pool<R: Send>(&mut self, work: impl FnOnce(&mut CpuExecutor) -> R + Send) -> R {
         let pool = Arc::clone(&self.pool);
         pool.install(|| work(self))
-    }
-
-    fn train(&mut self, views: &[f32]) -> f32 {
-        let input = self.training.batch(self.plan.input);
-        input.from_images(views, &mut self.arena[self.training.value(self.plan.input)]);
-        self.forward(Pass::Training);
-        let (value, gradient) =
-            (self.training.value(self.plan.projection), self.training.gradient(self.plan.projection));
-        let [projections, gradient] = parts(&mut self.arena, [value, gradient]);
-        self.projections.copy_from_slice(projections);
-        let width = self.plan.projection_width();
-        let temperature = self.setting.temperature;
-        let loss =
-            nt_xent::forward_backward(projections, width, temperature, gradient, &mut self.workspace, &self.pool);
-        self.backward();
-        loss
     }
 }
 
@@ -199,7 +194,7 @@ impl Executor for CpuExecutor {
     }
 
     fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
-        let expected = self.training.batch(self.plan.input).len();
+        let expected = N_VIEWS * self.setting.batch * self.plan.shape(self.plan.input).len();
         if views.len() != expected {
             return Err(ExecutorError::Device(format!("expected {expected} numbers of views, found {}", views.len())));
         }

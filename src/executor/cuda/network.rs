@@ -57,8 +57,8 @@ impl Network {
     /// Groups of images with batch-norm statistics of their own.
     fn groups(&self) -> usize {
         match self.setting.batch_norm_scope {
-            BatchNormScope::View => N_VIEWS,
-            BatchNormScope::Joint => 1,
+            BatchNormScope::View | BatchNormScope::MicroBatchView => N_VIEWS,
+            BatchNormScope::Joint | BatchNormScope::MicroBatchJoint => 1,
         }
     }
 

@@ -66,11 +66,11 @@ fn forward_backward(model: &mut dyn TypedModel, views: &[f32], setting: &Setting
     Ok(Pass { loss: loss_value, projections: values, gradients })
 }
 
-/// The projections of both views, first views first. Batch norm sees one view at a time or both at once.
+/// The projections of both views, first views first. Batch norm sees one view at a time or both at once; a batch is one piece.
 fn project(model: &mut dyn TypedModel, views: &[f32], scope: BatchNormScope) -> Result<Recorded, CpuError> {
     match scope {
-        BatchNormScope::Joint => model.forward(views),
-        BatchNormScope::View => {
+        BatchNormScope::Joint | BatchNormScope::MicroBatchJoint => model.forward(views),
+        BatchNormScope::View | BatchNormScope::MicroBatchView => {
             let (first, second) = views.split_at(views.len() / 2);
             let (first, second) = (model.forward(first)?, model.forward(second)?);
             (first, second).try_concat_along(Axis::<0>)

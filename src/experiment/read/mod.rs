@@ -169,6 +169,11 @@ impl<'a> Fields<'a> {
         self.at.problem(message)
     }
 
+    /// A problem of the field `name` that shows at `span`.
+    pub fn problem_of(&self, name: &str, span: Span, message: impl Into<String>) -> Problem {
+        Problem::new(span, Path::Field(&self.at.path, name), message)
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.named.iter().any(|field| field.name == name)
     }

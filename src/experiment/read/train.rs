@@ -7,13 +7,14 @@ use crate::experiment::read::{At, Fields, Placed, record, unit, variant};
 use crate::experiment::recipe::{
     BatchNormScope, DecayScope, LarsFlavour, LearningRate, Numerics, Optimizer, Scaling, WarmupForm,
 };
-use crate::experiment::tree::{Kind, Node};
+use crate::experiment::tree::{Kind, Literal, Node};
 
 /// What the section says, before lengths become steps and `Native` a kind of numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSection {
     pub length: Placed<Length>,
     pub batch: Placed<u32>,
+    pub micro_batch: Placed<Option<u32>>,
     pub temperature: f64,
     pub batch_norm_scope: BatchNormScope,
     pub optimizer: Optimizer,
@@ -37,9 +38,11 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
         let length = fields.placed("length", Length::Epochs(10), |at, found| length(at, found, 0));
         let batch = fields.placed("batch", 256, |at, found| count(at, found, 2..=1 << 20));
         let temperature = fields.optional("temperature", 0.5, positive);
-        let batch_norm_scope = fields.optional("batch_norm_scope", BatchNormScope::View, |at, found| {
-            unit(at, found, &[("View", BatchNormScope::View), ("Joint", BatchNormScope::Joint)])
-        });
+        let batch_norm_scope = fields.placed("batch_norm_scope", BatchNormScope::View, batch_norm_scope);
+        let micro_batch = fields.placed("micro_batch", None, micro_batch);
+        let are_pieces_right = batch.zip(micro_batch).map(|(batch, pieces)| check_division(fields, batch, pieces));
+        let is_scope_right =
+            micro_batch.zip(batch_norm_scope).map(|(pieces, scope)| check_scope(fields, pieces, scope));
         let optimizer = fields.optional("optimizer", SGD, optimizer);
         let learning_rate = fields.optional("learning_rate", LEARNING_RATE, learning_rate);
         let schedule = fields.placed("schedule", ScheduleSection::Constant, schedule);
@@ -49,11 +52,15 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
         });
         let metrics_every = fields.optional("metrics_every", Length::Steps(50), every);
         let checkpoint_every = fields.optional("checkpoint_every", Length::Epochs(1), every);
+        if !(are_pieces_right? && is_scope_right?) {
+            return None;
+        }
         Some(TrainSection {
             length: length?,
             batch: batch?,
+            micro_batch: micro_batch?,
             temperature: temperature?,
-            batch_norm_scope: batch_norm_scope?,
+            batch_norm_scope: batch_norm_scope?.value,
             optimizer: optimizer?,
             learning_rate: learning_rate?,
             schedule: schedule?,
@@ -62,6 +69,81 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
             checkpoint_every: checkpoint_every?,
         })
     })
+}
+
+fn batch_norm_scope(at: &At, found: &mut Found) -> Option<BatchNormScope> {
+    let table = [
+        ("View", BatchNormScope::View),
+        ("Joint", BatchNormScope::Joint),
+        ("MicroBatchView", BatchNormScope::MicroBatchView),
+        ("MicroBatchJoint", BatchNormScope::MicroBatchJoint),
+    ];
+    unit(at, found, &table)
+}
+
+/// `None` or a number of images.
+fn micro_batch(at: &At, found: &mut Found) -> Option<Option<u32>> {
+    let images = match &at.node.kind {
+        Kind::Record { name: Some(name), fields, items } if name == "None" && fields.is_empty() && items.is_empty() => {
+            return Some(None);
+        }
+        Kind::Number { literal: Literal::Whole(images), .. } => u32::try_from(*images).ok(),
+        Kind::Record { .. }
+        | Kind::List(_)
+        | Kind::Map(_)
+        | Kind::Text(_)
+        | Kind::Number { .. }
+        | Kind::Bool(_)
+        | Kind::Other(_) => None,
+    };
+    let images = images.filter(|images| *images >= 2);
+    if images.is_none() {
+        found.add(at.wrong("`None` or a whole number of at least 2"));
+    }
+    images.map(Some)
+}
+
+/// Pieces are of equal size and more than one.
+fn check_division(fields: &mut Fields, batch: Placed<u32>, micro_batch: Placed<Option<u32>>) -> bool {
+    let (batch, Some(images)) = (batch.value, micro_batch.value) else { return true };
+    let is_part = |images: u32| images < batch && batch.is_multiple_of(images);
+    if is_part(images) {
+        return true;
+    }
+    let message = if images < batch {
+        format!("a batch of {batch} is no whole number of micro-batches of {images}")
+    } else {
+        format!("a micro-batch of {images} is no smaller than the batch of {batch}")
+    };
+    let nearest = (2..=batch / 2).filter(|images| is_part(*images)).min_by_key(|part| part.abs_diff(images));
+    let expected = match nearest {
+        Some(part) => format!("`None` or a divisor of {batch} below it, such as {part}"),
+        None => format!("`None`: {batch} has no divisor from 2 on below it"),
+    };
+    let problem = fields.problem_of("micro_batch", micro_batch.span, message);
+    fields.found.add(problem.expected(expected));
+    false
+}
+
+/// Batch norms cannot see beyond a piece, and a file says what they see.
+fn check_scope(fields: &mut Fields, micro_batch: Placed<Option<u32>>, scope: Placed<BatchNormScope>) -> bool {
+    let (message, expected) = match (micro_batch.value, scope.value) {
+        (None, BatchNormScope::View | BatchNormScope::Joint)
+        | (Some(_), BatchNormScope::MicroBatchView | BatchNormScope::MicroBatchJoint) => return true,
+        (None, BatchNormScope::MicroBatchView) => ("`MicroBatchView` needs a `micro_batch`", "View"),
+        (None, BatchNormScope::MicroBatchJoint) => ("`MicroBatchJoint` needs a `micro_batch`", "Joint"),
+        (Some(_), BatchNormScope::View) => {
+            ("with a `micro_batch`, batch norms see a view of a micro-batch, not of the batch", "MicroBatchView")
+        }
+        (Some(_), BatchNormScope::Joint) => {
+            ("with a `micro_batch`, batch norms see both views of a micro-batch, not of the batch", "MicroBatchJoint")
+        }
+    };
+    // A scope that is not there is lacking because of the micro-batch.
+    let span = if fields.has("batch_norm_scope") { scope.span } else { micro_batch.span };
+    let problem = fields.problem_of("batch_norm_scope", span, message);
+    fields.found.add(problem.expected(format!("`batch_norm_scope: {expected}`")));
+    false
 }
 
 fn every(at: &At, found: &mut Found) -> Option<Length> {

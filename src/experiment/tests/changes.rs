@@ -54,6 +54,7 @@ pub fn rich_run() -> Run {
         train: Train {
             length_steps: 100,
             batch: 64,
+            micro_batch: None,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::View,
             optimizer: LARS,
@@ -189,11 +190,13 @@ pub const VIEW_CHANGES: [Change; 31] = [
     ("std.2", Moves::Pretrain, |run| run.views[9] = normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.2])),
 ];
 
-pub const TRAIN_CHANGES: [Change; 27] = [
+pub const TRAIN_CHANGES: [Change; 29] = [
     ("length", Moves::Pretrain, |run| run.train.length_steps += 1),
     ("batch", Moves::Pretrain, |run| run.train.batch += 1),
     ("temperature", Moves::Pretrain, |run| run.train.temperature = 0.1),
     ("batch_norm_scope", Moves::Pretrain, |run| run.train.batch_norm_scope = BatchNormScope::Joint),
+    ("scope of micro-batches", Moves::Pretrain, |run| run.train.batch_norm_scope = BatchNormScope::MicroBatchJoint),
+    ("micro_batch", Moves::Pretrain, |run| run.train.micro_batch = Some(32)),
     ("numerics", Moves::Pretrain, |run| run.train.numerics = Numerics::Bf16),
     ("optimizer", Moves::Pretrain, |run| run.train.optimizer = adam(0.9, 0.999, 1e-8, 1e-4)),
     ("flavour", Moves::Pretrain, |run| run.train.optimizer = lars(|_, flavour, _| *flavour = LarsFlavour::Popular)),

@@ -6,8 +6,8 @@ use super::changes::{CHANGES, Moves, TRAIN_CHANGES, VIEW_CHANGES, rich_run};
 use super::{facts, options, sound};
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
-    Augmentation, Backend, DecayScope, Evaluation, HueKind, Knn, LarsFlavour, LearningRate, Metric, Model, Optimizer,
-    Train,
+    Augmentation, Backend, BatchNormScope, DecayScope, Evaluation, HueKind, Knn, LarsFlavour, LearningRate, Metric,
+    Model, Optimizer, Train,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::{LoadOptions, load, meaning};
@@ -44,7 +44,18 @@ fn leaves(run: &Run) -> Vec<(String, String)> {
 
 #[test]
 fn every_setting_moves_the_key_it_should() {
-    let base = rich_run();
+    check_changes(&rich_run());
+    check_changes(&run_in_pieces());
+}
+
+/// As `rich_run`, in micro-batches.
+fn run_in_pieces() -> Run {
+    let mut run = rich_run();
+    (run.train.micro_batch, run.train.batch_norm_scope) = (Some(16), BatchNormScope::MicroBatchView);
+    run
+}
+
+fn check_changes(base: &Run) {
     // A new field stops the compiler here: give it a change above, or name it as moving nothing.
     let Run {
         dataset: _,
@@ -56,6 +67,7 @@ fn every_setting_moves_the_key_it_should() {
             Train {
                 length_steps: _,
                 batch: _,
+                micro_batch: _,
                 temperature: _,
                 batch_norm_scope: _,
                 optimizer: _,
@@ -68,15 +80,15 @@ fn every_setting_moves_the_key_it_should() {
         backend: _,
         smoke: _,
         bookkeeping: Bookkeeping { metrics_every_steps: _, checkpoint_every_steps: _ },
-    } = &base;
-    let before: BTreeSet<(String, String)> = leaves(&base).into_iter().collect();
+    } = base;
+    let before: BTreeSet<(String, String)> = leaves(base).into_iter().collect();
     let mut moved_leaves = BTreeSet::new();
     for (name, moves, change) in CHANGES.iter().chain(&VIEW_CHANGES).chain(&TRAIN_CHANGES) {
         let mut run = base.clone();
         change(&mut run);
-        assert_ne!(run, base, "`{name}` changes nothing");
+        assert_ne!(run, *base, "`{name}` changes nothing");
         let pretrain = run.pretrain_key() != base.pretrain_key();
-        let evaluation = evaluation_keys(&run) != evaluation_keys(&base);
+        let evaluation = evaluation_keys(&run) != evaluation_keys(base);
         let expected = match moves {
             Moves::Pretrain => (true, true),
             Moves::Evaluation => (false, true),
@@ -144,12 +156,16 @@ fn changed(value: &Value, countdown: &mut usize) -> Value {
 
 #[test]
 fn the_smallest_change_of_any_leaf_moves_the_key() {
-    let meaning = rich_run().pretrain_meaning();
-    let key = Key::of_value("d", &meaning);
+    check_leaves(&rich_run().pretrain_meaning());
+    check_leaves(&run_in_pieces().pretrain_meaning());
+}
+
+fn check_leaves(meaning: &Value) {
+    let key = Key::of_value("d", meaning);
     let mut n_leaves = 0;
     loop {
         let mut countdown = n_leaves;
-        let other = changed(&meaning, &mut countdown);
+        let other = changed(meaning, &mut countdown);
         if countdown != usize::MAX && countdown < usize::MAX / 2 {
             break;
         }
@@ -209,6 +225,24 @@ fn smoke_and_devices_have_keys_of_their_own() {
     let keys =
         [key(false, Backend::Cpu), key(true, Backend::Cpu), key(false, Backend::Cuda), key(false, Backend::Reference)];
     assert_eq!(BTreeSet::from(keys).len(), 4);
+}
+
+#[test]
+fn a_batch_in_one_piece_has_the_key_it_had_before_there_were_pieces() {
+    let names = |run: &Run| leaves(run).into_iter().map(|(path, _)| path).collect::<BTreeSet<_>>();
+    let (whole, pieces) = (names(&rich_run()), names(&run_in_pieces()));
+    assert_eq!(pieces.difference(&whole).collect::<Vec<_>>(), ["pretrain.train.micro_batch"]);
+    let scope = |scope| {
+        let mut run = rich_run();
+        run.train.batch_norm_scope = scope;
+        run.pretrain_key()
+    };
+    let scopes =
+        [BatchNormScope::View, BatchNormScope::Joint, BatchNormScope::MicroBatchView, BatchNormScope::MicroBatchJoint];
+    assert_eq!(BTreeSet::from(scopes.map(scope)).len(), 4);
+    let left_out = "Experiment(question: \"q\", dataset: Cifar10(root: \"data\"))";
+    let spelled = "Experiment(question: \"q\", dataset: Cifar10(root: \"data\"), train: (micro_batch: None))";
+    assert_eq!(key_of(left_out), key_of(spelled));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Every kind of mistake, as a user sees it.
 
 use super::{loaded, options};
+use crate::experiment::recipe::Backend;
 use crate::experiment::{LoadOptions, Problems, load};
 
 const EXPECTED: &str = include_str!("messages.expected");
@@ -8,7 +9,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 43] = [
+const CASES: [Case; 49] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -61,6 +62,36 @@ const CASES: [Case; 43] = [
         &[],
     ),
     ("numerics", "Experiment(question: \"q\", dataset: Builtin, train: (numerics: Bf16), evaluate: [])", &[]),
+    (
+        "micro-batch without its scope",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 256, micro_batch: 64))",
+        &["train.batch_norm_scope=Joint"],
+    ),
+    (
+        "micro-batch with the scope left out",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 256, micro_batch: 64))",
+        &[],
+    ),
+    (
+        "scope without its micro-batch",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch_norm_scope: MicroBatchView))",
+        &[],
+    ),
+    (
+        "uneven micro-batches",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 256, micro_batch: 48, batch_norm_scope: MicroBatchView))",
+        &[],
+    ),
+    (
+        "micro-batch of the whole batch",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 7, micro_batch: 7, batch_norm_scope: MicroBatchJoint))",
+        &[],
+    ),
+    (
+        "micro-batch of one",
+        "Experiment(question: \"q\", dataset: Builtin, train: (micro_batch: 1, batch_norm_scope: MicroBatchJoint))",
+        &[],
+    ),
     (
         "nesterov",
         "Experiment(question: \"q\", dataset: Builtin, train: (optimizer: Sgd(nesterov: true), metrics_every: Steps(0)))",
@@ -201,6 +232,17 @@ fn shrinking_does_not_hide_mistakes() {
     let problems = load("x.ron", text, &LoadOptions { smoke: true, ..options(&[]) }).expect_err("two mistakes");
     let paths: Vec<&str> = problems.list().iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["views", "train.batch"]);
+}
+
+#[test]
+fn the_reference_refuses_a_micro_batch() {
+    let text =
+        "Experiment(question: \"q\", dataset: Builtin, train: (micro_batch: 64, batch_norm_scope: MicroBatchView))";
+    let of = |backend| load("x.ron", text, &LoadOptions { backend, ..options(&[]) });
+    let problems = of(Backend::Reference).expect_err("a tape of one piece");
+    assert_eq!(problems.summary(), "x.ron:1:66: `reference` sees a batch in one piece");
+    assert_eq!(problems.list()[0].path, "train.micro_batch");
+    assert!(of(Backend::Cpu).is_ok() && of(Backend::Cuda).is_ok());
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn lightly_train() -> Train {
     Train {
         length_steps: 10 * (50_000 / 256),
         batch: 256,
+        micro_batch: None,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
@@ -123,6 +124,7 @@ fn the_record_is_the_published_recipe() {
     let train = Train {
         length_steps: 500 * (50_000 / 512),
         batch: 512,
+        micro_batch: None,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4, decay: DecayScope::All },
@@ -194,6 +196,9 @@ fn every_other_choice_of_the_reference_is_one() {
     check("views[5]", &["Normalize(Cifar10)", "Normalize(Cifar100)", "Normalize(mean: (0, 0, 0), std: (1, 1, 1))"]);
     check("train.length", &["Steps(1)", "Examples(1)", "Epochs(0)"]);
     check("train.batch_norm_scope", &["Joint"]);
+    for scope in ["MicroBatchView", "MicroBatchJoint"] {
+        check("train", &[&format!("(micro_batch: 64, batch_norm_scope: {scope})")]);
+    }
     check("train.optimizer.decay", &["Weights"]);
     check("train.optimizer", &["Adam(beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decay: All)"]);
     for flavour in ["Google", "Popular", "Lightly", "SoloLearn", "SoloLearnClipped"] {

@@ -2,8 +2,8 @@
 
 use super::{facts, first_run, loaded, options, sound};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, Dataset, DecayScope, Evaluation, Head, Knn, LearningRate, Metric, Numerics,
-    Optimizer, Scaling, Schedule, Split, Stem, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, Dataset, DecayScope, Evaluation, Head, Knn, LearningRate, Metric,
+    Numerics, Optimizer, Scaling, Schedule, Split, Stem, WarmupForm,
 };
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, evaluation_names, load};
@@ -142,6 +142,46 @@ fn smoke_shrinks_everything_and_says_so() {
         assert_eq!((knn.k, probe.batch, probe.epochs), (200, 200, 5));
     }
     assert!(asked.borrow().iter().all(|dataset| matches!(dataset, Dataset::Builtin(_))), "real data were looked at");
+}
+
+/// A shrunk batch in pieces stays in pieces: even, and taken in halves.
+#[test]
+fn smoke_keeps_pieces() {
+    let check = |batch: u32, micro_batch: u32, expected: (u32, u32)| {
+        let text = cifar(&format!(
+            "train: (batch: {batch}, micro_batch: {micro_batch}, batch_norm_scope: MicroBatchJoint, length: Steps(2))"
+        ));
+        let full = &sound(&text).cells[0].runs[0];
+        assert_eq!((full.train.batch, full.train.micro_batch), (batch, Some(micro_batch)));
+        let loaded = load("x.ron", &text, &LoadOptions { smoke: true, ..options(&[]) });
+        let train = &loaded.unwrap_or_else(|problems| panic!("{problems}")).cells[0].runs[0].train;
+        assert_eq!((train.batch, train.micro_batch), (expected.0, Some(expected.1)), "{batch} in {micro_batch}");
+        assert_eq!(train.batch_norm_scope, BatchNormScope::MicroBatchJoint);
+    };
+    check(1024, 64, (64, 32));
+    check(256, 128, (16, 8));
+    check(112, 16, (6, 3));
+    check(4, 2, (4, 2));
+    check(16384, 512, (200, 100));
+}
+
+#[test]
+fn pieces_are_swept_with_their_scope() {
+    let train = |size: &str, scope: &str| format!("(batch: 128, micro_batch: {size}, batch_norm_scope: {scope})");
+    let variants = [train("None", "View"), train("64", "MicroBatchView"), train("32", "MicroBatchView")].join(", ");
+    let whole = sound(&cifar(&format!("sweep: [Axis(\"train\", [{variants}])]")));
+    let zipped = sound(&cifar(
+        "train: (batch: 128),
+         sweep: [Zip([Axis(\"train.micro_batch\", [None, 64, 32]),
+                      Axis(\"train.batch_norm_scope\", [View, MicroBatchView, MicroBatchView])])]",
+    ));
+    for experiment in [&whole, &zipped] {
+        let sizes: Vec<Option<u32>> = experiment.cells.iter().map(|cell| cell.runs[0].train.micro_batch).collect();
+        assert_eq!(sizes, [None, Some(64), Some(32)]);
+    }
+    let keys =
+        |experiment: &Experiment| experiment.cells.iter().map(|cell| cell.runs[0].pretrain_key()).collect::<Vec<_>>();
+    assert_eq!(keys(&whole), keys(&zipped));
 }
 
 #[test]

@@ -51,8 +51,8 @@ pub struct Statistics {
 impl Normalization {
     pub fn new(batch: Batch, scope: BatchNormScope) -> Normalization {
         let n_groups = match scope {
-            BatchNormScope::View => batch.views,
-            BatchNormScope::Joint => 1,
+            BatchNormScope::View | BatchNormScope::MicroBatchView => batch.views,
+            BatchNormScope::Joint | BatchNormScope::MicroBatchJoint => 1,
         };
         Normalization {
             batch,
@@ -97,9 +97,9 @@ impl Normalization {
         total
     }
 
-    /// Turns the partial sums of x and x² into statistics and moves the running ones, group after group. The variance of
-    /// a single number is taken as 0.
-    pub fn finish_statistics(&mut self, running_mean: &mut [f32], running_var: &mut [f32]) {
+    /// Turns the partial sums of x and x² into statistics and moves the `running` means and variances, where they are to
+    /// move, group after group. The variance of a single number is taken as 0.
+    pub fn finish_statistics(&mut self, mut running: Option<[&mut [f32]; 2]>) {
         let n = self.count() as f64;
         let channels = self.batch.channels;
         for group in 0..self.n_groups {
@@ -110,8 +110,10 @@ impl Normalization {
                 self.statistics.mean[group * channels + channel] = mean as f32;
                 self.statistics.inverse_std[group * channels + channel] = inverse_std(var);
                 let unbiased = (var * n / (n - 1.0).max(1.0)) as f32;
-                running_mean[channel] += MOMENTUM * (mean as f32 - running_mean[channel]);
-                running_var[channel] += MOMENTUM * (unbiased - running_var[channel]);
+                if let Some([running_mean, running_var]) = &mut running {
+                    running_mean[channel] += MOMENTUM * (mean as f32 - running_mean[channel]);
+                    running_var[channel] += MOMENTUM * (unbiased - running_var[channel]);
+                }
             }
         }
     }

@@ -87,7 +87,7 @@ fn check(case: &Case, places: &[usize]) {
     let mut norm = Normalization::new(*batch, case.scope);
     let (mut running_mean, mut running_var) = (vec![0.5; batch.channels], vec![2.0; batch.channels]);
     cpu::sum(&mut norm, x);
-    norm.finish_statistics(&mut running_mean, &mut running_var);
+    norm.finish_statistics(Some([&mut running_mean, &mut running_var]));
     let mut y = vec![f32::NAN; x.len()];
     cpu::forward(&norm, affine, *activation, x, case.residual.as_deref(), &mut y);
     let wide = |data: &[f32]| data.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
@@ -128,8 +128,8 @@ fn check(case: &Case, places: &[usize]) {
 fn check_running(case: &Case, running_mean: &[f32], running_var: &[f32]) {
     let half = case.batch.images / 2 * case.batch.row_len();
     let groups = match case.scope {
-        BatchNormScope::View => vec![case.group(0), case.group(half)],
-        BatchNormScope::Joint => vec![case.group(0)],
+        BatchNormScope::View | BatchNormScope::MicroBatchView => vec![case.group(0), case.group(half)],
+        BatchNormScope::Joint | BatchNormScope::MicroBatchJoint => vec![case.group(0)],
     };
     let (mut mean, mut var) = (0.5, 2.0);
     for group in groups {
@@ -175,6 +175,6 @@ fn a_single_number_has_no_variance() {
     let mut norm = Normalization::new(Batch::new(Shape::Vector { width: 1 }, 2, 2), BatchNormScope::View);
     let (mut mean, mut var) = ([0.0], [1.0]);
     cpu::sum(&mut norm, &[3.0, 5.0]);
-    norm.finish_statistics(&mut mean, &mut var);
+    norm.finish_statistics(Some([&mut mean, &mut var]));
     assert!((mean[0] - 0.77).abs() < 1e-6 && (var[0] - 0.81).abs() < 1e-6, "{mean:?} {var:?}");
 }

@@ -1,5 +1,6 @@
 pub mod build;
 mod golden;
+mod pieces;
 mod whole;
 
 use crate::executor::cpu::CpuExecutor;

@@ -118,8 +118,8 @@ where
     M: Tensors + ModuleMut<Tensor<In, f32, Cpu, Recording>, Output = Tensor<Out, f32, Cpu, Recording>>,
 {
     let n_calls = match scope {
-        BatchNormScope::View => 2,
-        BatchNormScope::Joint => 1,
+        BatchNormScope::View | BatchNormScope::MicroBatchView => 2,
+        BatchNormScope::Joint | BatchNormScope::MicroBatchJoint => 1,
     };
     let mut all = Passes::default();
     for (input, cotangent) in input.chunks(input.len() / n_calls).zip(cotangent.chunks(cotangent.len() / n_calls)) {

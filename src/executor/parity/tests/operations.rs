@@ -110,7 +110,7 @@ fn cpu_batch_norm(
     let mut running = [running_mean.clone(), running_var.clone()];
     let [mean, var] = &mut running;
     batch_norm::cpu::sum(&mut norm, x);
-    norm.finish_statistics(mean, var);
+    norm.finish_statistics(Some([mean, var]));
     let (mut y, mut dx, mut dz) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()], dy.to_vec());
     batch_norm::cpu::forward(&norm, affine, activation, x, None, &mut y);
     batch_norm::cpu::backward_sums(&mut norm, affine, x, derivative, &mut dz);
