@@ -242,6 +242,34 @@ fn two_sweeps_at_once_share_the_work() {
     assert_eq!(expected, result_digests(&place.path().join("results/store")));
 }
 
+/// Several runs at a time: the same bits, histories and table, and from one store the same Parquet.
+#[test]
+fn jobs_change_nothing_but_the_time() {
+    // No optimizer slots: small checkpoints.
+    let text = MINIATURE
+        .replace("optimizer: Adam, ", "")
+        .replace("checkpoint_every: Steps(2)", "checkpoint_every: Steps(3)")
+        .replace("[0.1, 0.5]", "[0.1, 0.2, 0.5]")
+        .replace("seeds: [0, 1]", "seeds: [0]");
+    let swept = |jobs: &str| {
+        let place = Workplace::new();
+        place.write("miniature.ron", &text);
+        let said = place.ablate(&["sweep", "miniature.ron", "--jobs", jobs]).success();
+        assert!(said.err.contains("computed 3 runs"), "{}", said.err);
+        (place, said)
+    };
+    let ((one, one_said), (three, three_said)) = (swept("1"), swept("3"));
+    assert_eq!(one_said.out, three_said.out);
+    assert_eq!(result_digests(&one.path().join("results/store")), result_digests(&three.path().join("results/store")));
+    let read = |place: &Workplace, file: &str| std::fs::read(place.path().join(file)).expect("a table");
+    assert_eq!(read(&one, "results/miniature.history.parquet"), read(&three, "results/miniature.history.parquet"));
+    three.ablate(&["sweep", "miniature.ron", "--store", "results/store", "--results", "again"]).success();
+    assert_eq!(read(&three, "results/miniature.parquet"), read(&three, "again/miniature.parquet"));
+    for wrong in ["0", "65"] {
+        three.ablate(&["sweep", "miniature.ron", "--jobs", wrong]).code(2);
+    }
+}
+
 /// The README's main job, behind the switch: training beats the untrained encoder, on one thread and two the bits agree
 /// and are the pinned ones.
 #[test]
