@@ -3,7 +3,7 @@
 //! A tag or name here is frozen: renaming one moves every key. What has no effect is left out, so that equal meanings
 //! have equal keys. Destructuring without `..` makes a new field ask for its place.
 
-use crate::content::Value;
+use crate::content::{Key, Value};
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization,
     Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem,
@@ -136,26 +136,26 @@ fn blur_kind(kind: BlurKind) -> Value {
     })
 }
 
-pub fn train(train: &Train) -> Value {
+/// `plans`: what a lock of plans comes to; without one there is no such leaf.
+pub fn train(train: &Train, plans: Option<Key>) -> Value {
     let Train { length_steps, batch, temperature, batch_norm_scope, optimizer, learning_rate, schedule, numerics } =
         *train;
     let scope = match batch_norm_scope {
         BatchNormScope::View => "View",
         BatchNormScope::Joint => "Joint",
     };
-    Value::Record(
-        "Train",
-        vec![
-            ("length_steps", whole(length_steps)),
-            ("batch", whole(batch)),
-            ("temperature", Value::float(temperature)),
-            ("batch_norm_scope", Value::tag(scope)),
-            ("optimizer", self::optimizer(optimizer)),
-            ("learning_rate", self::learning_rate(learning_rate)),
-            ("schedule", self::schedule(schedule)),
-            ("numerics", self::numerics(numerics)),
-        ],
-    )
+    let mut fields = vec![
+        ("length_steps", whole(length_steps)),
+        ("batch", whole(batch)),
+        ("temperature", Value::float(temperature)),
+        ("batch_norm_scope", Value::tag(scope)),
+        ("optimizer", self::optimizer(optimizer)),
+        ("learning_rate", self::learning_rate(learning_rate)),
+        ("schedule", self::schedule(schedule)),
+        ("numerics", self::numerics(numerics)),
+    ];
+    fields.extend(plans.map(|digest| ("plans", Value::Key(digest))));
+    Value::Record("Train", fields)
 }
 
 /// Weight decay and, where it does something, its scope. LARS uses the scope for its trust ratio as well.
