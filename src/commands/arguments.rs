@@ -71,6 +71,25 @@ impl FromStr for DeviceChoice {
     }
 }
 
+/// How a GPU's convolutions are computed.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PlanArguments {
+    /// Compute a GPU's convolutions as this plan lock says; its digest becomes part of every run's key
+    #[arg(long, value_name = "FILE")]
+    pub plans: Option<PathBuf>,
+}
+
+/// How a GPU's convolutions are computed, and whether that is to be found out.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TuneArguments {
+    #[command(flatten)]
+    pub lock: PlanArguments,
+    /// Time a GPU's deterministic ways to compute every convolution that RESULTS/plans.lock.json lacks, keep the fastest
+    /// there and compute as it says
+    #[arg(long, conflicts_with = "plans")]
+    pub tune: bool,
+}
+
 /// What the commands that compute share.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArguments {
@@ -78,6 +97,8 @@ pub struct ComputeArguments {
     pub experiment: ExperimentArguments,
     #[command(flatten)]
     pub device: DeviceArguments,
+    #[command(flatten)]
+    pub plans: TuneArguments,
     #[command(flatten)]
     pub output: OutputArguments,
     /// Compute again what failed in a way that repeats itself, a loss that is not finite for one

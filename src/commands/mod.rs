@@ -7,6 +7,7 @@ pub mod error;
 mod gather;
 pub mod open;
 pub mod plan;
+mod plan_lock;
 pub mod progress;
 pub mod run;
 pub mod show;

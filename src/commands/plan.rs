@@ -6,10 +6,10 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::json;
 
-use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{DeviceArguments, ExperimentArguments, OutputArguments, PlanArguments};
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
-use crate::commands::{Ending, count, open, print, print_json};
+use crate::commands::{Ending, count, open, plan_lock, print, print_json};
 use crate::experiment::run::RunKeys;
 use crate::experiment::{Cell, Experiment, evaluation_names};
 use crate::report::render::text::{STYLE, printable};
@@ -21,6 +21,8 @@ pub struct Arguments {
     pub experiment: ExperimentArguments,
     #[command(flatten)]
     pub device: DeviceArguments,
+    #[command(flatten)]
+    pub plans: PlanArguments,
     #[command(flatten)]
     pub output: OutputArguments,
     /// Exit with 3 when anything is left to compute
@@ -39,7 +41,9 @@ struct Line<'a> {
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let backend = open::named_backend(arguments.device.device)?;
-    let experiment = open::experiment(&arguments.experiment, backend, Reading::Look)?;
+    let lock = plan_lock::for_looking(&arguments.plans, &[backend])?;
+    let mut experiment = open::experiment(&arguments.experiment, backend, Reading::Look)?;
+    plan_lock::put_into(lock.as_ref(), &mut experiment);
     let store = open::existing_store(&arguments.experiment.places, experiment.smoke)?;
     let mut lines = Vec::new();
     for cell in &experiment.cells {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::commands::arguments::{ExperimentArguments, OutputArguments};
+use crate::commands::arguments::{ExperimentArguments, OutputArguments, PlanArguments};
 use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
 use crate::commands::{Ending, count, gather, open, print, print_json};
@@ -18,6 +18,8 @@ pub struct Arguments {
     pub experiment: ExperimentArguments,
     #[command(flatten)]
     pub filter: DeviceFilter,
+    #[command(flatten)]
+    pub plans: PlanArguments,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -34,7 +36,7 @@ struct Count {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
+    let experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let counts: Vec<Count> = experiments
         .iter()

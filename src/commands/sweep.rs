@@ -11,7 +11,8 @@ use crate::commands::arguments::ComputeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::progress::Display;
-use crate::commands::{Ending, count, gather, open, print, print_json};
+use crate::commands::{Ending, count, gather, open, plan_lock, print, print_json};
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::record::FailureKind;
@@ -42,8 +43,10 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let Arguments { compute: arguments, fail_fast, jobs } = arguments;
     let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: *fail_fast, jobs: usize::from(*jobs) };
     let device = open::backend(arguments.device.device)?;
-    let experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
-    let (store, summary) = compute(arguments, device, &experiment, policy)?;
+    let lock = plan_lock::for_computing(arguments, device)?;
+    let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
+    let lock = lock.apply(&mut experiment, device.1, arguments.output.quiet)?;
+    let (store, summary) = compute(arguments, device, &experiment, lock.as_ref(), policy)?;
     let rows = gather::rows(Some(&store), &experiment)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
@@ -63,18 +66,20 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     Ok(ending(&summary))
 }
 
-/// Runs what is missing on a backend and its device; the experiment's runs, in the file's order.
+/// Runs what is missing on a backend and its device; the experiment's runs, in the file's order. `lock` is the one in
+/// their keys.
 pub fn compute(
     arguments: &ComputeArguments,
     device: (Backend, usize),
     experiment: &Experiment,
+    lock: Option<&PlanLock>,
     policy: Policy,
 ) -> Result<(Store, Summary), CommandError> {
     let store = open::store(&arguments.experiment.places, experiment.smoke)?;
     let interrupt = interrupt_flag();
     let mut display = Display::new(experiment, arguments.output.quiet, Arc::clone(&interrupt));
     let origin = open::origin(device, &arguments.device);
-    let sweep = Sweep { store: &store, origin, policy, interrupt: &interrupt };
+    let sweep = Sweep { store: &store, origin, policy, interrupt: &interrupt, plans: lock };
     let summary = sweep.compute(experiment, &mut display);
     display.finish();
     let summary = summary?;

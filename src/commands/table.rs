@@ -2,10 +2,10 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::commands::arguments::{DeviceChoice, ExperimentArguments};
+use crate::commands::arguments::{DeviceChoice, ExperimentArguments, PlanArguments};
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
-use crate::commands::{Ending, gather, open, print, print_json};
+use crate::commands::{Ending, gather, open, plan_lock, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::report::render::Format;
@@ -19,6 +19,8 @@ pub struct Arguments {
     pub experiment: ExperimentArguments,
     #[command(flatten)]
     pub filter: DeviceFilter,
+    #[command(flatten)]
+    pub plans: PlanArguments,
     #[arg(long, value_enum, default_value_t = FormatChoice::Text)]
     pub format: FormatChoice,
     /// Another metric than the file's: `linear.top1`
@@ -46,7 +48,7 @@ pub enum FormatChoice {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let experiments = on_every_backend(&arguments.experiment, &arguments.filter)?;
+    let experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let experiment = merged(store.as_ref(), &experiments)?;
     let rows = gather::rows(store.as_ref(), &experiment)?;
@@ -65,10 +67,11 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
 }
 
 /// The experiment resolved for each backend that can run it, the fastest first.
-/// A file may name numerics that some backend lacks; it is wrong only when no backend takes it.
+/// A lock is of the GPU's alone. A file may name numerics that some backend lacks; it is wrong only when no backend takes it.
 pub fn on_every_backend(
     arguments: &ExperimentArguments,
     filter: &DeviceFilter,
+    plans: &PlanArguments,
 ) -> Result<Vec<(Backend, Experiment)>, CommandError> {
     let backends = match filter.device {
         None | Some(DeviceChoice::Auto) => vec![Backend::Cuda, Backend::Cpu, Backend::Reference],
@@ -76,11 +79,15 @@ pub fn on_every_backend(
         Some(DeviceChoice::Cpu) => vec![Backend::Cpu],
         Some(DeviceChoice::Reference) => vec![Backend::Reference],
     };
+    let lock = plan_lock::for_looking(plans, &backends)?;
     let mut experiments = Vec::new();
     let mut problems = None;
     for backend in backends {
         match open::experiment(arguments, backend, Reading::Look) {
-            Ok(experiment) => experiments.push((backend, experiment)),
+            Ok(mut experiment) => {
+                plan_lock::put_into(lock.as_ref().filter(|_| backend == Backend::Cuda), &mut experiment);
+                experiments.push((backend, experiment));
+            }
             Err(error @ CommandError::Experiment(_)) => problems = Some(error),
             Err(error) => return Err(error),
         }

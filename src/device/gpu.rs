@@ -3,6 +3,8 @@
 //! Whatever makes nodes is pure and runs anywhere; a [`Gpu`] carries them out. There are two of them: the CUDA device, and
 //! in tests a host emulation that runs the same kernel sources.
 
+use crate::device::cuda::plan_lock::PlanLock;
+
 /// How the numbers of activations, their gradients and the weights that products read are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
@@ -227,6 +229,9 @@ pub trait Gpu {
 
     /// Waits for all work before it.
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), GpuError>;
+
+    /// From now on the lock's convolutions are computed as it says. What was prepared or recorded before is to be so again.
+    fn lock_plans(&mut self, lock: &PlanLock);
 
     /// Chooses how the convolutions and products among the nodes are computed and makes room for them. To be called before
     /// the nodes are run or recorded.

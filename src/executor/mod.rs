@@ -13,6 +13,7 @@ pub mod reference;
 mod schedule;
 
 use crate::data::Images;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::gpu::{Gpu, GpuError};
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
@@ -179,6 +180,19 @@ pub trait Executor {
 /// # Errors
 /// A model that was not compiled, a machine that cannot, too little memory, a micro-batch for `reference`.
 pub fn build(model: &Model, setting: &Setting, backend: Backend) -> Result<Box<dyn Executor>, ExecutorError> {
+    build_locked(model, setting, backend, &PlanLock::default())
+}
+
+/// As [`build`]; a GPU computes its convolutions as the lock says.
+///
+/// # Errors
+/// As `build`, and a lock that does not work here.
+pub fn build_locked(
+    model: &Model,
+    setting: &Setting,
+    backend: Backend,
+    lock: &PlanLock,
+) -> Result<Box<dyn Executor>, ExecutorError> {
     let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
@@ -186,6 +200,9 @@ pub fn build(model: &Model, setting: &Setting, backend: Backend) -> Result<Box<d
             Err(ExecutorError::Device("the `reference` executor sees a batch in one piece".to_owned()))
         }
         Backend::Reference => Ok(Box::new(ReferenceExecutor::new(model, setting).map_err(not_compiled)?)),
-        Backend::Cuda => Ok(Box::new(cuda::on_device(registry::plan(model).map_err(not_compiled)?, setting)?)),
+        Backend::Cuda => {
+            let plan = registry::plan(model).map_err(not_compiled)?;
+            Ok(Box::new(cuda::on_device_locked(plan, setting, lock)?))
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! A tag or name here is frozen: renaming one moves every key. What has no effect is left out, so that equal meanings
 //! have equal keys. Destructuring without `..` makes a new field ask for its place.
 
-use crate::content::Value;
+use crate::content::{Key, Value};
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization,
     Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem,
@@ -136,7 +136,8 @@ fn blur_kind(kind: BlurKind) -> Value {
     })
 }
 
-pub fn train(train: &Train) -> Value {
+/// `plans`: what a lock of plans comes to; without one there is no such leaf.
+pub fn train(train: &Train, plans: Option<Key>) -> Value {
     let Train {
         length_steps,
         batch,
@@ -166,6 +167,7 @@ pub fn train(train: &Train) -> Value {
     ];
     // An undivided batch says nothing of pieces.
     fields.extend(micro_batch.map(|images| ("micro_batch", whole(images))));
+    fields.extend(plans.map(|digest| ("plans", Value::Key(digest))));
     Value::Record("Train", fields)
 }
 

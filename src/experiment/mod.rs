@@ -21,6 +21,7 @@ mod tests;
 pub use crate::experiment::file::{LoadOptions, load};
 pub use crate::experiment::problem::Problems;
 
+use crate::content::Key;
 use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 
@@ -37,6 +38,13 @@ pub struct Experiment {
     pub seeds: Vec<u64>,
     pub table: Table,
     pub smoke: bool,
+}
+
+impl Experiment {
+    /// Every run computes its convolutions as the lock of this digest says, which makes it another run.
+    pub fn lock_plans(&mut self, digest: Key) {
+        self.cells.iter_mut().flat_map(|cell| &mut cell.runs).for_each(|run| run.plans = Some(digest));
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

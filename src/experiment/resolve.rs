@@ -97,6 +97,7 @@ impl Parts<'_> {
             evaluate: evaluate?,
             seed: 0,
             backend: options.backend,
+            plans: None,
             smoke: options.smoke,
             bookkeeping,
         })

@@ -17,6 +17,8 @@ pub struct Run {
     pub evaluate: Vec<Evaluation>,
     pub seed: u64,
     pub backend: Backend,
+    /// Digest of the lock that says how a GPU's convolutions are computed, where there is one.
+    pub plans: Option<Key>,
     /// Shrunk by `--smoke`: a leaf of every key, so that it can never stand in for the real run.
     pub smoke: bool,
     pub bookkeeping: Bookkeeping,
@@ -83,7 +85,7 @@ impl Run {
                 ("data", Value::Key(self.data_key())),
                 ("model", meaning::model(&self.model)),
                 ("views", Value::List(self.views.iter().map(meaning::augmentation).collect())),
-                ("train", meaning::train(&self.train)),
+                ("train", meaning::train(&self.train, self.plans)),
                 ("seed", Value::Integer(self.seed.into())),
                 ("backend", meaning::backend(self.backend)),
             ],

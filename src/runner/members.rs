@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::content::Key;
 use crate::device::Pool;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
 use crate::record::Failure;
@@ -29,6 +30,8 @@ pub struct Sweep<'a> {
     pub policy: Policy,
     /// Set from outside to leave at the next step.
     pub interrupt: &'a AtomicBool,
+    /// How a GPU's convolutions are computed; its digest is in the keys of the runs.
+    pub plans: Option<&'a PlanLock>,
 }
 
 impl Sweep<'_> {
@@ -82,6 +85,7 @@ impl Sweep<'_> {
             interrupt: self.interrupt,
             leaving,
             shelf,
+            plans: self.plans,
             gpu: OnceCell::new(),
         }
     }

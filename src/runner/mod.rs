@@ -10,6 +10,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 mod training;
+pub mod tuning;
 
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::content::Key;
 use crate::data::DataError;
 use crate::device::Pool;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::gpu::Properties;
+use crate::executor::ExecutorError;
 use crate::experiment::run::Run;
 use crate::record::Failure;
 use crate::results::{self, State};
@@ -38,6 +41,8 @@ pub struct Runner<'a> {
     /// Set by another member: leave at the next step.
     leaving: &'a AtomicBool,
     shelf: &'a Shelf,
+    /// How a GPU's convolutions are computed; its digest is in the keys of the runs.
+    plans: Option<&'a PlanLock>,
     /// The GPU in use, once there is one.
     gpu: OnceCell<Properties>,
 }
@@ -106,6 +111,8 @@ pub enum RunnerError {
     DataChanged { expected: Key, found: Key },
     #[error("failed to write down a result: {0}")]
     Artefact(String),
+    #[error("the convolutions could not be timed: {0}")]
+    Tuning(#[from] ExecutorError),
 }
 
 impl RunnerError {
@@ -130,7 +137,11 @@ pub enum Outcome {
 
 impl Runner<'_> {
     /// One run: reused, computed where stages are missing, or failed.
+    ///
+    /// # Panics
+    /// When the run's key was made of another lock than the one in use: its result would lie under a wrong key.
     fn run(&self, run: &Run, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
+        assert_eq!(run.plans, self.plans.map(tuning::digest), "the lock in the run's key and the one in use");
         let known = results::inspect(self.store, run)?;
         if known.is_complete() {
             tell(&Event::Cached);

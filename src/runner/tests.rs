@@ -91,7 +91,7 @@ fn sweep(
     let origin =
         Origin { backend: Backend::Cpu, device: 0, threads: 2, jobs: 1, host: String::new(), command: String::new() };
     let policy = Policy { retry_failed: false, fail_fast, jobs };
-    Sweep { store, origin, policy, interrupt }.compute(experiment, recorder).expect("a sweep")
+    Sweep { store, origin, policy, interrupt, plans: None }.compute(experiment, recorder).expect("a sweep")
 }
 
 fn with_jobs(folder: &Path, experiment: &Experiment, jobs: usize) -> (Store, Summary, BTreeMap<Place, Vec<String>>) {

@@ -28,7 +28,8 @@ pub fn trained(
     tell: &mut dyn FnMut(&Event),
 ) -> Result<Step<Encoder>, RunnerError> {
     let key = run.pretrain_key();
-    let mut executor = match executor::build(&run.model, &setting(runner, run), run.backend) {
+    let lock = runner.plans.cloned().unwrap_or_default();
+    let mut executor = match executor::build_locked(&run.model, &setting(runner, run), run.backend, &lock) {
         Ok(mut executor) => {
             if let Some(resident) = executor.resident() {
                 // Set once: a sweep computes on one GPU.
@@ -153,6 +154,11 @@ fn divergence_note(key: &Key) -> String {
 }
 
 fn setting(runner: &Runner, run: &Run) -> Setting {
+    setting_on(run, runner.pool.threads(), runner.origin.device)
+}
+
+/// What a run's executor is built for, on a device with so many worker threads.
+pub fn setting_on(run: &Run, threads: usize, device: usize) -> Setting {
     Setting {
         batch: run.train.batch as usize,
         micro_batch: run.train.micro_batch.map(|images| images as usize),
@@ -160,8 +166,8 @@ fn setting(runner: &Runner, run: &Run) -> Setting {
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,
         numerics: run.train.numerics,
-        threads: runner.pool.threads(),
-        device: runner.origin.device,
+        threads,
+        device,
     }
 }
 

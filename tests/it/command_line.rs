@@ -84,7 +84,10 @@ fn wrong_input_is_told_with_its_place_before_anything_runs() {
     place.write("good.ron", MINIATURE);
     let said = place.ablate(&["plan", "good.ron", "train.bach=16"]).code(2);
     assert!(said.err.contains("train.batch") || said.err.contains("`batch`"), "{}", said.err);
-    place.ablate(&["plan", "good.ron", "--device", "cuda"]).code(2);
+    // Nobody has a hundred GPUs; without any the text says what is missing.
+    let said = place.ablate(&["sweep", "good.ron", "--device", "cuda:99"]).code(2);
+    assert!(said.err.contains("--device cuda"), "{}", said.err);
+    place.ablate(&["plan", "good.ron", "--device", "gpu"]).code(2);
 }
 
 #[test]

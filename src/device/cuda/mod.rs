@@ -4,7 +4,7 @@
 //! search, libraries   find and open NVIDIA's libraries at run time
 //! compile             kernel source -> machine code, kept by content (cubin_cache)
 //! driver              the driver's objects: context, memory, streams, events, modules, graphs
-//! convolutions        cuDNN: convolution_plans, plan_lock
+//! convolutions        cuDNN: convolution_plans, plan_lock, plan_file, tuning
 //! products            cuBLASLt: column_major, product_algorithm
 //! CudaGpu             all of it as a `Gpu`
 //! ```
@@ -19,6 +19,7 @@ mod cublaslt;
 pub mod cudnn;
 mod driver;
 pub mod libraries;
+pub mod plan_file;
 pub mod plan_lock;
 mod product_algorithm;
 pub mod products;
@@ -26,6 +27,7 @@ pub mod search;
 mod symbols;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -127,11 +129,6 @@ impl CudaGpu {
             cache: cubin_cache::folder(&|name| std::env::var_os(name)),
             context,
         })
-    }
-
-    /// From now on convolutions are computed as the lock says. Prepare again, and record again, what was before.
-    pub fn lock_plans(&mut self, lock: &PlanLock) {
-        self.convolutions.locked(lock);
     }
 
     /// How the convolutions so far are computed, to be locked on another day.
@@ -332,6 +329,10 @@ impl Gpu for CudaGpu {
         }
         // Every list of nodes ends joined: behind the main stream's work is behind all work.
         self.streams.main.download(from, bytes)
+    }
+
+    fn lock_plans(&mut self, lock: &PlanLock) {
+        self.convolutions.locked(lock);
     }
 
     fn prepare(&mut self, nodes: &[Node]) -> Result<(), GpuError> {

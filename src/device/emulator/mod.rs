@@ -11,6 +11,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::device::cuda::convolutions::description;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::emulator::library::Library;
 use crate::device::gpu::{Address, Element, Gpu, GpuError, Graph, Launch, Node, Properties, Source};
 
@@ -43,6 +45,9 @@ pub struct Emulator {
     allocations: BTreeMap<u64, Allocation>,
     libraries: Vec<Arc<Library>>,
     graphs: Vec<Vec<Node>>,
+    lock: PlanLock,
+    /// How each prepared convolution would be computed by a device that takes locks: description and choice.
+    choices: BTreeMap<String, String>,
 }
 
 struct Allocation {
@@ -60,6 +65,8 @@ impl Emulator {
             allocations: BTreeMap::new(),
             libraries: Vec::new(),
             graphs: Vec::new(),
+            lock: PlanLock::default(),
+            choices: BTreeMap::new(),
         }
     }
 
@@ -223,7 +230,24 @@ impl Gpu for Emulator {
         Ok(())
     }
 
-    fn prepare(&mut self, _nodes: &[Node]) -> Result<(), GpuError> {
+    /// There is one way to compute here: a lock changes what is told, no bit of a result.
+    fn lock_plans(&mut self, lock: &PlanLock) {
+        self.lock = lock.clone();
+    }
+
+    fn prepare(&mut self, nodes: &[Node]) -> Result<(), GpuError> {
+        for node in nodes {
+            match node {
+                Node::Convolution(call) => {
+                    let description = description(&call.shape, call.pass);
+                    let locked = self.lock.choices.get(&description);
+                    let choice = locked.map_or("unlocked".to_owned(), |choice| format!("engine {}", choice.engine));
+                    self.choices.insert(description, choice);
+                }
+                Node::Side(nodes) => self.prepare(nodes)?,
+                Node::Launch(_) | Node::Product(_) | Node::Zero { .. } | Node::Copy { .. } | Node::Join => {}
+            }
+        }
         Ok(())
     }
 
@@ -246,6 +270,6 @@ impl Gpu for Emulator {
     }
 
     fn choices(&self) -> Vec<(String, String)> {
-        Vec::new()
+        self.choices.clone().into_iter().collect()
     }
 }

@@ -4,6 +4,7 @@
 //! every convolution as one batch of 2N. What the graph needs to know of a step it reads on the device: the step's number, its
 //! examples, its learning rate.
 
+mod convolutions;
 mod memory;
 mod network;
 mod resident;
@@ -14,7 +15,9 @@ mod tests;
 use std::cell::RefCell;
 
 use crate::device::cuda::CudaGpu;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node, Source, bytes_of_f32, f32_of_bytes, loaded};
+pub use crate::executor::cuda::convolutions::{convolutions, convolutions_of_model};
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, largest_batch, needed_bytes, view_bytes};
 use crate::executor::cuda::network::{N_VIEWS, Network, Pass, Placed, evaluation_images};
 use crate::executor::cuda::resident::Attached;
@@ -43,7 +46,17 @@ pub struct CudaExecutor {
 /// # Errors
 /// `Gpu` without the libraries or the GPU, `OutOfGpuMemory` before anything is computed.
 pub fn on_device(plan: Plan, setting: &Setting) -> Result<CudaExecutor, ExecutorError> {
-    CudaExecutor::new(Box::new(CudaGpu::new(setting.device)?), plan, setting)
+    on_device_locked(plan, setting, &PlanLock::default())
+}
+
+/// [`on_device`], its convolutions computed as the lock says.
+///
+/// # Errors
+/// As there, and a lock that does not work here.
+pub fn on_device_locked(plan: Plan, setting: &Setting, lock: &PlanLock) -> Result<CudaExecutor, ExecutorError> {
+    let mut gpu = CudaGpu::new(setting.device)?;
+    gpu.lock_plans(lock);
+    CudaExecutor::new(Box::new(gpu), plan, setting)
 }
 
 /// [`on_device`] for one of the compiled models.
@@ -70,13 +83,7 @@ impl CudaExecutor {
     /// # Errors
     /// A Plan that contradicts itself, a batch that its pieces do not divide, too little memory, what the device says.
     pub fn new(mut gpu: Box<dyn Gpu>, plan: Plan, setting: &Setting) -> Result<CudaExecutor, ExecutorError> {
-        let refused = |text: &str| Err(ExecutorError::Device(text.to_owned()));
-        if setting.batch < 2 || setting.piece() == 0 || !setting.batch.is_multiple_of(setting.piece()) {
-            return refused("expected a batch of at least 2 images, in pieces of equal size");
-        }
-        if let Some(refusal) = check::refusal(&plan) {
-            return refused(&refusal);
-        }
+        ensure_sound(&plan, setting)?;
         ensure_free(gpu.as_ref(), &plan, setting)?;
         let network = Network::new(plan, setting);
         gpu.load(&sources(), network.element)?;
@@ -311,6 +318,15 @@ pub fn sources() -> Vec<Source> {
         crate::ops::pool2d::cuda::SOURCE,
         crate::ops::precision::cuda::SOURCE,
     ]
+}
+
+/// Refuses a Plan that contradicts itself and a batch that its pieces do not divide.
+fn ensure_sound(plan: &Plan, setting: &Setting) -> Result<(), ExecutorError> {
+    if setting.batch < 2 || setting.piece() == 0 || !setting.batch.is_multiple_of(setting.piece()) {
+        let text = "expected a batch of at least 2 images, in pieces of equal size";
+        return Err(ExecutorError::Device(text.to_owned()));
+    }
+    check::refusal(plan).map_or(Ok(()), |refusal| Err(ExecutorError::Device(refusal)))
 }
 
 /// Refuses what the device cannot hold, with the largest batch that it can.

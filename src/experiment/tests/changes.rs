@@ -75,6 +75,7 @@ pub fn rich_run() -> Run {
         ],
         seed: 3,
         backend: Backend::Cpu,
+        plans: None,
         smoke: false,
         bookkeeping: Bookkeeping { metrics_every_steps: 50, checkpoint_every_steps: 100 },
     }
@@ -129,7 +130,7 @@ fn warmup(warmup_steps: u64, end: f64) -> Schedule {
 }
 
 /// Data, model and everything beside training.
-pub const CHANGES: [Change; 24] = [
+pub const CHANGES: [Change; 25] = [
     ("dataset: where the data lie", Moves::Nothing, |run| run.dataset = Dataset::Cifar10 { root: "r".to_owned() }),
     ("facts.n_train: follows from digest and split", Moves::Nothing, |run| run.facts.n_train += 1),
     ("facts.n_test", Moves::Nothing, |run| run.facts.n_test += 1),
@@ -148,6 +149,7 @@ pub const CHANGES: [Change; 24] = [
     ("bias", Moves::Pretrain, |run| run.model.head = mlp(2, 512, 128, true, true)),
     ("seed", Moves::Pretrain, |run| run.seed += 1),
     ("backend", Moves::Pretrain, |run| run.backend = Backend::Reference),
+    ("plans", Moves::Pretrain, |run| run.plans = Some(Key::of_bytes(b"lock"))),
     ("smoke", Moves::Pretrain, |run| run.smoke = true),
     ("metrics_every", Moves::Nothing, |run| run.bookkeeping.metrics_every_steps += 1),
     ("checkpoint_every", Moves::Nothing, |run| run.bookkeeping.checkpoint_every_steps += 1),

@@ -78,6 +78,7 @@ fn check_changes(base: &Run) {
         evaluate: _,
         seed: _,
         backend: _,
+        plans: _,
         smoke: _,
         bookkeeping: Bookkeeping { metrics_every_steps: _, checkpoint_every_steps: _ },
     } = base;
@@ -158,6 +159,7 @@ fn changed(value: &Value, countdown: &mut usize) -> Value {
 fn the_smallest_change_of_any_leaf_moves_the_key() {
     check_leaves(&rich_run().pretrain_meaning());
     check_leaves(&run_in_pieces().pretrain_meaning());
+    check_leaves(&Run { plans: Some(Key::of_bytes(b"lock")), ..rich_run() }.pretrain_meaning());
 }
 
 fn check_leaves(meaning: &Value) {
@@ -173,6 +175,23 @@ fn check_leaves(meaning: &Value) {
         n_leaves += 1;
     }
     assert!(n_leaves > 80, "{n_leaves} leaves");
+}
+
+#[test]
+fn a_lock_of_plans_is_one_more_leaf_and_none_without_it() {
+    let locked = |lock: Option<&[u8]>| Run { plans: lock.map(Key::of_bytes), ..rich_run() };
+    let (without, with) = (leaves(&rich_run()), leaves(&locked(Some(b"a"))));
+    let more: Vec<_> = with.iter().filter(|leaf| !without.contains(leaf)).collect();
+    assert_eq!(more, [&("pretrain.train.plans".to_owned(), Key::of_bytes(b"a").to_string())]);
+    assert_eq!(with.len(), without.len() + 1);
+    let keys = [None, Some(&b"a"[..]), Some(b"b")].map(|lock| locked(lock).pretrain_key());
+    assert_eq!(BTreeSet::from(keys).len(), 3);
+    let mut experiment = sound("Experiment(question: \"q\", dataset: Cifar10(root: \"data\"), seeds: [1, 2])");
+    let before = experiment.clone();
+    experiment.lock_plans(Key::of_bytes(b"a"));
+    for (run, old) in experiment.cells[0].runs.iter().zip(&before.cells[0].runs) {
+        assert_eq!(*run, Run { plans: Some(Key::of_bytes(b"a")), ..old.clone() });
+    }
 }
 
 fn key_of(text: &str) -> Key {

@@ -1,5 +1,6 @@
 //! The whole GPU plan on an emulated device, held to the `cpu` executor.
 
+mod locks;
 mod pieces;
 mod training;
 mod whole;
