@@ -5,6 +5,7 @@ use super::cuda::{DeviceEvaluations, LoadedKernels};
 use super::tests::{clusters, knn, probe};
 use super::{EvaluateError, Features, evaluate, nearest_neighbours};
 use crate::device::Pool;
+use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::emulator::{Emulator, Order};
 use crate::device::gpu::{Address, Element, Gpu, GpuError, Graph, Node, Properties, Source};
 use crate::experiment::recipe::{Evaluation, Knn, LinearProbe, Metric};
@@ -23,6 +24,10 @@ impl Strict {
 }
 
 impl Gpu for Strict {
+    fn lock_plans(&mut self, lock: &PlanLock) {
+        self.emulator.lock_plans(lock);
+    }
+
     fn properties(&self) -> Properties {
         self.emulator.properties()
     }

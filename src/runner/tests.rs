@@ -237,9 +237,12 @@ fn what_others_have_in_work_comes_again_once_at_the_end() {
     assert_eq!(board.take(), None);
 }
 
+/// What a member does to the board.
+type End<'a> = &'a dyn Fn(&Board);
+
 #[test]
 fn an_interruption_a_failure_and_an_error_end_the_handing_out() {
-    let ends: [(bool, &dyn Fn(&Board)); 4] = [
+    let ends: [(bool, End); 4] = [
         (false, &|board| board.put(0, Outcome::Interrupted)),
         (true, &|board| board.put(0, Outcome::EvaluationFailed(failure(FailureKind::Storage)))),
         (true, &|board| board.put(0, Outcome::TrainingFailed(failure(FailureKind::OutOfMemory)))),

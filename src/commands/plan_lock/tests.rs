@@ -15,6 +15,7 @@ use crate::content::Key;
 use crate::device::cuda::plan_file::{Machine, PlanFile};
 use crate::device::cuda::plan_lock::{EngineChoice, PlanLock};
 use crate::experiment::recipe::Backend;
+use crate::experiment::run::Run;
 use crate::runner::tuning;
 
 const EXPERIMENT: &str = r#"Experiment(
@@ -115,7 +116,7 @@ fn keys(folder: &Path, lock: Option<&PlanLock>) -> Vec<Key> {
     let arguments: ExperimentArguments = arguments.experiment;
     let mut experiment = open::experiment(&arguments, Backend::Cuda, Reading::Look).expect("an experiment");
     put_into(lock, &mut experiment);
-    experiment.cells.iter().flat_map(|cell| &cell.runs).map(|run| run.pretrain_key()).collect()
+    experiment.cells.iter().flat_map(|cell| &cell.runs).map(Run::pretrain_key).collect()
 }
 
 #[test]
