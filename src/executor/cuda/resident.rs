@@ -92,6 +92,7 @@ impl CudaExecutor {
         let rates = gpu.allocate(table.len().max(8))?;
         gpu.upload(rates, &table)?;
         let nodes = [false, true].map(|measured| self.step_nodes(feed, &data, order, rates, measured));
+        self.run_once(&nodes[1])?;
         let gpu = self.gpu.get_mut().as_mut();
         let mut graph = |nodes: &[Node]| {
             gpu.prepare(nodes)?;
@@ -100,6 +101,19 @@ impl CudaExecutor {
         let (plain, measured) = (graph(&nodes[0])?, graph(&nodes[1])?);
         self.attached = Some(Attached { data, order, rates, epoch: None, plain, measured });
         Ok(())
+    }
+
+    /// Runs a step as it will be recorded and takes it back: what a driver loads at a kernel's first launch must be there
+    /// before the recording.
+    fn run_once(&mut self, nodes: &[Node]) -> Result<(), GpuError> {
+        let state = self.try_save()?;
+        let gpu = self.gpu.get_mut().as_mut();
+        // The rates may end where the counter stands.
+        gpu.upload(self.memory.step, &0u64.to_le_bytes())?;
+        gpu.prepare(nodes)?;
+        gpu.run(nodes)?;
+        gpu.synchronize()?;
+        self.try_load(&state)
     }
 
     fn try_steps(&mut self, epoch: u32, order: &[u32], n: usize, measured: bool) -> Result<Steps, GpuError> {
