@@ -33,6 +33,12 @@ fn setting(batch: usize, numerics: Numerics) -> Setting {
     }
 }
 
+/// The numerics a GPU takes by itself; f32 too where the slow tests are asked for.
+fn kinds() -> &'static [Numerics] {
+    let slow = std::env::var_os("ABLATE_SLOW_TESTS").is_some();
+    if slow { &[Numerics::Bf16, Numerics::F32] } else { &[Numerics::Bf16] }
+}
+
 fn start(plan: &Plan, setting: &Setting) -> State {
     let (parameters, buffers) = initialize(plan, Initialization::Torchvision, 3);
     let optimizer = optimizer::slots(&setting.optimizer, parameters.len());

@@ -1,6 +1,6 @@
 //! Whole steps on the emulated device: its own views, one graph a step, losses read back in between.
 
-use super::{bits, distance, emulated, on_cpu, setting, smooth, start};
+use super::{bits, distance, emulated, kinds, on_cpu, setting, smooth, start};
 use crate::data::Images;
 use crate::device::Pool;
 use crate::device::emulator::Order;
@@ -106,8 +106,8 @@ fn a_training_agrees_with_the_cpu() {
 
 #[test]
 fn interrupted_and_resumed_is_uninterrupted() {
-    for numerics in [Numerics::F32, Numerics::Bf16] {
-        let (plan, setting) = (plan(), setting(BATCH, numerics));
+    for numerics in kinds() {
+        let (plan, setting) = (plan(), setting(BATCH, *numerics));
         let build = || {
             let mut executor = emulated(&plan, &setting, Order::FORWARD);
             attach(&mut executor);
