@@ -15,6 +15,9 @@ use crate::store::temporary::{self, Temporary};
 /// The layout of the whole store.
 const VERSION: u32 = 1;
 
+/// The file that says a directory is a store.
+const MARKER: &str = "ablate-store";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Result,
@@ -91,31 +94,40 @@ impl Disk {
     }
 
     pub fn open_or_create(&self) -> Result<(), StoreError> {
-        let path = self.root.join("ablate-store");
-        let expected = format!("{VERSION}\n");
-        match self.read(&path)? {
-            Found::Bytes(found) if found == expected.as_bytes() => return Ok(()),
-            Found::Bytes(found) => {
-                let found = String::from_utf8_lossy(&found).trim().chars().take(40).collect();
-                return Err(StoreError::UnknownVersion { path, found, expected: VERSION });
-            }
-            Found::NotAFile => return Err(StoreError::NotAStore { path: self.root.clone() }),
-            Found::Absent => {}
+        if self.is_store()? {
+            return Ok(());
         }
         let names = match self.fs.list(&self.root) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             outcome => outcome.map_err(StoreError::io("list", &self.root))?,
         };
-        // A process that died while creating the store leaves a temporary file and no more.
+        // A process that died while creating the store leaves a temporary file and no more; one that lives may have
+        // finished it since the first look, and have begun to use it.
         if !names.iter().all(|name| temporary::is_temporary(name)) {
-            return Err(StoreError::NotAStore { path: self.root.clone() });
+            return if self.is_store()? { Ok(()) } else { Err(StoreError::NotAStore { path: self.root.clone() }) };
         }
+        let path = self.root.join(MARKER);
+        let expected = format!("{VERSION}\n");
         self.publish(&path, &[expected.as_bytes()])?;
         // The directories above may be new as well, or another's that may not be synced.
         for directory in self.root.ancestors().skip(1) {
             let _ = self.fs.sync_directory(directory);
         }
         Ok(())
+    }
+
+    /// Whether a store of this program's format is here; another format is an error.
+    fn is_store(&self) -> Result<bool, StoreError> {
+        let path = self.root.join(MARKER);
+        match self.read(&path)? {
+            Found::Absent => Ok(false),
+            Found::Bytes(found) if found == format!("{VERSION}\n").as_bytes() => Ok(true),
+            Found::Bytes(found) => {
+                let found = String::from_utf8_lossy(&found).trim().chars().take(40).collect();
+                Err(StoreError::UnknownVersion { path, found, expected: VERSION })
+            }
+            Found::NotAFile => Err(StoreError::NotAStore { path: self.root.clone() }),
+        }
     }
 
     /// Reads a file. An error says that the file could not be judged, never that it is bad.

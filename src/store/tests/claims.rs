@@ -207,3 +207,21 @@ fn a_takeover_that_is_held_up_is_an_error() {
     drop(lock);
     assert!(miss(&store, &key).taken_over.is_some());
 }
+
+/// Another process creates the store, and begins to use it, between this one's look for it and its look around.
+#[test]
+fn a_store_that_appears_while_it_is_created_is_opened() {
+    let directory = directory();
+    let root = directory.path().join("store");
+    let (path, held) = (root.clone(), Mutex::new(None));
+    let overtaken = FaultyFs::new(move |call| {
+        if call.operation == "list" {
+            let first = Store::open(&path).unwrap();
+            held.lock().unwrap().get_or_insert_with(|| miss(&first, &key("a")));
+        }
+        Fate::Done
+    });
+    let late = Store::open_on(&root, Box::new(overtaken)).unwrap();
+    miss(&late, &key("b")).claim.commit(BODY, PREIMAGE).unwrap();
+    hit(&Store::open(&root).unwrap(), &key("b"));
+}
