@@ -4,30 +4,33 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::content::Key;
-use crate::store::claim::Divergence;
+use crate::store::Store;
 use crate::store::disk::{Disk, Found, Kind};
 use crate::store::entry::{self, BlobRef, Entry, check_blob_name};
 use crate::store::error::StoreError;
-use crate::store::{Peek, Store};
 
 const INFIX: &str = ".divergence-";
 
 impl Store {
-    /// Keeps a second result of `entry.key` beside the first, its blobs before it: those given, in place of what
-    /// `entry.blobs` says. The same result again changes nothing.
+    /// Keeps a second result of a key beside the first: `blobs` holds the bytes of every blob that `entry` names, and they
+    /// are put before it. Where. The same result again changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::BlobName`], or the disk's; the divergence is then there whole or not at all.
-    pub fn keep_divergence(&self, entry: &Entry, blobs: &BTreeMap<String, Vec<u8>>) -> Result<Divergence, StoreError> {
-        let mut named: BTreeMap<String, BlobRef> = BTreeMap::new();
-        for (name, bytes) in blobs {
+    /// [`StoreError::BlobName`] for a name without bytes, [`StoreError::DamagedBlob`] for bytes that are not what `entry`
+    /// names, or the disk's; the divergence is then there whole or not at all.
+    pub fn keep_divergence(&self, entry: &Entry, blobs: &BTreeMap<String, Vec<u8>>) -> Result<PathBuf, StoreError> {
+        for (name, blob) in &entry.blobs {
             check_blob_name(name)?;
-            named.insert(name.clone(), self.disk.put_blob(bytes)?);
+            let bytes = blobs.get(name).ok_or_else(|| StoreError::BlobName(name.clone()))?;
+            if BlobRef::of(bytes) != *blob {
+                let what = format!("has other bytes than the record names for `{name}`");
+                return Err(StoreError::DamagedBlob { path: self.blob_path(&blob.digest), what });
+            }
         }
-        let entry = Entry { blobs: named, ..entry.clone() };
-        let path = self.disk.put_divergence(&entry)?;
-        let blobs_agree = matches!(self.peek(&entry.key)?, Peek::Hit(first) if first.blobs == entry.blobs);
-        Ok(Divergence { path, blobs_agree })
+        for name in entry.blobs.keys() {
+            self.disk.put_blob(&blobs[name])?;
+        }
+        self.disk.put_divergence(entry)
     }
 
     /// The second results kept of a key, by the names of their files; one that cannot be read says the file and why.

@@ -66,6 +66,11 @@ fn remove(disk: &Arc<Disk>, plan: &Plan, removal: &Removal) -> Result<Stay, Stor
     match &removal.target {
         Target::Temporary | Target::SetAside => remove_file(disk, &removal.path),
         Target::UnnamedBlob(digest) => remove_blob(disk, digest, plan.unnamed_before),
+        // Only who has the lock drops blobs, so what is whole now stays so until the marker is gone.
+        Target::StaleMarker(key) => match disk.peek(Kind::Result, key)? {
+            Peek::Hit(entry) if entry.dropped.is_empty() => remove_file(disk, &removal.path),
+            Peek::Hit(_) | Peek::Absent | Peek::Damaged(_) => Ok(Stay::Because("it is of use again".to_owned())),
+        },
         // A claim that is acquired is this process's, whoever had it, and is given back.
         Target::StaleClaim(key) => Ok(match claimed(disk, key)? {
             Ok(_claim) => Stay::Went,

@@ -70,6 +70,8 @@ pub enum Target {
     Temporary,
     /// A damaged blob, a record of no use, or a companion of a record that is gone.
     SetAside,
+    /// Says of the key that blobs were dropped, and all are there again.
+    StaleMarker(Key),
     /// Of the key.
     StaleClaim(Key),
     /// Of the key.
@@ -89,6 +91,7 @@ impl Target {
         match self {
             Target::Temporary => "temporary",
             Target::SetAside => "set aside",
+            Target::StaleMarker(_) => "stale marker",
             Target::StaleClaim(_) => "stale claim",
             Target::Progress(_) => "progress",
             Target::UnnamedBlob(_) => "unnamed blob",
@@ -100,7 +103,7 @@ impl Target {
     pub fn keys(&self) -> Vec<Key> {
         match self {
             Target::Temporary | Target::SetAside | Target::UnnamedBlob(_) => Vec::new(),
-            Target::StaleClaim(key) | Target::Progress(key) => vec![*key],
+            Target::StaleMarker(key) | Target::StaleClaim(key) | Target::Progress(key) => vec![*key],
             Target::NamedBlob { by, .. } => by.iter().map(|(key, _)| *key).collect(),
         }
     }

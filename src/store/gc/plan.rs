@@ -111,6 +111,11 @@ impl<'a> Look<'a> {
                 let age = temporary::age(self.disk.fs(), &item.path);
                 age.is_some_and(|age| age > YOUNG).then_some(Target::SetAside)
             }
+            Sort::DroppedMarker(key) if leftovers => {
+                let peek = self.disk.peek(Kind::Result, &key)?;
+                let is_whole = matches!(peek, Peek::Hit(entry) if entry.dropped.is_empty());
+                is_whole.then_some(Target::StaleMarker(key))
+            }
             Sort::Condemned(digest) if leftovers => self.condemned(digest, plan)?,
             Sort::Claim(key) if leftovers => {
                 let is_stale = matches!(judge(self.disk, &item.path)?, Standing::Stale { .. });

@@ -2,17 +2,21 @@
 
 mod claims;
 mod damage;
+mod every_call;
 mod faults;
 mod faulty;
+mod power;
+mod scenarios;
 pub(crate) mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::disk::Found;
 
 const BODY: &str = "{\"top1\": 0.5}";
 const PREIMAGE: &str = "ablate/test/k1\ntrain.batch = 256\n";
