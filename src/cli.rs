@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, doctor, plan, run, show, show_views, status, sweep, table};
+use crate::commands::{bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -32,6 +32,12 @@ pub enum Command {
     Table(table::Arguments),
     /// Print a stored record and the meaning its key was made of
     Show(show::Arguments),
+    /// Look whether every file of the store is what it should be
+    Check(check::Arguments),
+    /// Keep results whole, whatever `gc` is told, or list what is kept
+    Pin(pin::Arguments),
+    /// Show what could go from the store, and remove it when told to
+    Gc(gc::Arguments),
     /// Measure speed and parity on this machine
     Bench(bench::Arguments),
     /// Write a picture of images and their two views

@@ -75,7 +75,7 @@ fn store_exit_code(error: &StoreError) -> u8 {
     match error {
         StoreError::NotAStore { .. } | StoreError::UnknownVersion { .. } => 2,
         StoreError::DamagedBlob { .. } => 4,
-        StoreError::ClaimBusy { .. } | StoreError::ClaimLost { .. } => 5,
+        StoreError::ClaimBusy { .. } | StoreError::ClaimLost { .. } | StoreError::GcBusy { .. } => 5,
         StoreError::Io { .. }
         | StoreError::SyncDirectory { .. }
         | StoreError::ShortWrite { .. }

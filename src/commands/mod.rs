@@ -2,10 +2,13 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod check;
 pub mod doctor;
 pub mod error;
 mod gather;
+pub mod gc;
 pub mod open;
+pub mod pin;
 pub mod plan;
 mod plan_lock;
 pub mod progress;

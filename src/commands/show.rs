@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::commands::arguments::PlaceArguments;
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, print, print_json};
+use crate::content::Key;
 use crate::store::{Entry, Peek, Store};
 
 #[derive(Debug, Clone, Args)]
@@ -42,7 +43,10 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let blobs: serde_json::Map<_, _> = entry
         .blobs
         .iter()
-        .map(|(name, blob)| (name.clone(), json!({ "digest": blob.digest, "bytes": blob.bytes })))
+        .map(|(name, blob)| {
+            let is_dropped = entry.dropped.contains_key(name);
+            (name.clone(), json!({ "digest": blob.digest, "bytes": blob.bytes, "dropped": is_dropped }))
+        })
         .collect();
     if arguments.json {
         print_json(&json!({ "key": entry.key, "preimage": entry.preimage, "record": record, "blobs": blobs }))?;
@@ -51,31 +55,31 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let mut text = format!("key {}\n\n{}\n", entry.key, entry.preimage.trim_end());
     text.push_str(&format!("\n{}\n", serde_json::to_string_pretty(&record).expect("a JSON value can be written")));
     for (name, blob) in &entry.blobs {
-        text.push_str(&format!("blob {name:<12} {:>12} bytes  {}\n", blob.bytes, blob.digest.short()));
+        let dropped = if entry.dropped.contains_key(name) { "  dropped by `gc`" } else { "" };
+        text.push_str(&format!("blob {name:<12} {:>12} bytes  {}{dropped}\n", blob.bytes, blob.digest.short()));
     }
     print(&text)?;
     Ok(Ending::Complete)
 }
 
-/// The entry of the only key that begins so.
-fn found(store: &Store, prefix: &str) -> Result<Entry, CommandError> {
-    let keys = store.find(prefix)?;
-    let key = match keys.as_slice() {
-        [key] => key,
-        [] => {
-            return Err(CommandError::Usage(format!(
-                "no stored key begins with `{prefix}`; `ablate plan FILE` prints the keys of a file"
-            )));
-        }
+/// The only stored key that begins so.
+pub fn only_key(store: &Store, prefix: &str) -> Result<Key, CommandError> {
+    match store.find(prefix)?.as_slice() {
+        [key] => Ok(*key),
+        [] => Err(CommandError::Usage(format!(
+            "no stored key begins with `{prefix}`; `ablate plan FILE` prints the keys of a file"
+        ))),
         several => {
             let shown: Vec<String> = several.iter().take(8).map(ToString::to_string).collect();
-            return Err(CommandError::Usage(format!(
-                "{} keys begin with `{prefix}`:\n{}",
-                several.len(),
-                shown.join("\n")
-            )));
+            let found = several.len();
+            Err(CommandError::Usage(format!("{found} keys begin with `{prefix}`:\n{}", shown.join("\n"))))
         }
-    };
+    }
+}
+
+/// The entry of the only key that begins so.
+fn found(store: &Store, prefix: &str) -> Result<Entry, CommandError> {
+    let key = &only_key(store, prefix)?;
     match store.peek(key)? {
         Peek::Hit(entry) => Ok(entry),
         Peek::Damaged(problem) => Err(CommandError::Damaged(problem)),
@@ -96,6 +100,9 @@ fn write_blob(store: &Store, entry: &Entry, name: &str, file: &PathBuf) -> Resul
         let known: Vec<String> = entry.blobs.keys().map(|name| format!("`{name}`")).collect();
         return Err(CommandError::Usage(format!("the record has no blob `{name}`, only {}", known.join(", "))));
     };
+    if entry.dropped.contains_key(name) {
+        return Err(CommandError::Usage(format!("`{name}` of {} was dropped by `gc`", entry.key.short())));
+    }
     let bytes = store.read_blob(blob)?;
     std::fs::write(file, &bytes).map_err(|source| CommandError::Write { path: file.clone(), source })?;
     eprintln!("wrote {} bytes to {}", bytes.len(), file.display());

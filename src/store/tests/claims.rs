@@ -10,24 +10,29 @@ use crate::store::process::Process;
 use crate::store::tests::faulty::{Fate, FaultyFs};
 
 /// A claim's text as another process would have written it.
-fn claim_of(process: &Process) -> String {
+pub fn claim_of(process: &Process) -> String {
     let Process { host, pid, start_ticks } = process;
     let text = format!("host {host}\npid {pid}\nstart {start_ticks}\nnumber 0\nsince 7\n");
     sealed::header("ablate-claim", text.as_bytes()) + &text
 }
 
-fn dead() -> Process {
-    let mut child = std::process::Command::new("true").spawn().unwrap();
-    let pid = child.id();
-    child.wait().unwrap();
-    Process { pid, start_ticks: 1, ..Process::current().clone() }
+/// A process that ended; its start is none that a process of its number could have.
+pub fn dead() -> Process {
+    static DEAD: std::sync::OnceLock<Process> = std::sync::OnceLock::new();
+    let of_a_child = || {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        Process { pid, start_ticks: 1, ..Process::current().clone() }
+    };
+    DEAD.get_or_init(of_a_child).clone()
 }
 
 fn elsewhere() -> Process {
     Process { host: format!("{}-other", Process::current().host), pid: 7, start_ticks: 1 }
 }
 
-fn plant(store: &Store, key: &Key, text: &str) -> PathBuf {
+pub fn plant(store: &Store, key: &Key, text: &str) -> PathBuf {
     let path = store.disk.claim_path(key);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, text).unwrap();

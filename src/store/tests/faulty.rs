@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use crate::store::fs::{Fs, RealFs, Stat};
 
@@ -34,15 +35,30 @@ pub enum Unsynced {
     NewDirectory(PathBuf),
     NewName(PathBuf),
     Renamed { from: PathBuf, to: PathBuf, replaced: Option<Vec<u8>> },
-    Removed(PathBuf, Vec<u8>),
+    Removed(PathBuf, Vec<u8>, SystemTime),
 }
 
 impl Unsynced {
     /// The name whose directory must be synced.
     fn name(&self) -> &Path {
         match self {
-            Unsynced::NewDirectory(path) | Unsynced::NewName(path) | Unsynced::Removed(path, _) => path,
+            Unsynced::NewDirectory(path) | Unsynced::NewName(path) | Unsynced::Removed(path, ..) => path,
             Unsynced::Renamed { to, .. } => to,
+        }
+    }
+
+    /// Whether this change can only be there if `earlier` is: they are of one name, or it is in a directory that is new.
+    pub fn depends_on(&self, earlier: &Unsynced) -> bool {
+        if let Unsynced::NewDirectory(directory) = earlier {
+            return self.names().iter().any(|name| name.starts_with(directory));
+        }
+        self.names().iter().any(|name| earlier.names().contains(name))
+    }
+
+    fn names(&self) -> Vec<&Path> {
+        match self {
+            Unsynced::NewDirectory(path) | Unsynced::NewName(path) | Unsynced::Removed(path, ..) => vec![path],
+            Unsynced::Renamed { from, to, .. } => vec![from, to],
         }
     }
 
@@ -50,7 +66,10 @@ impl Unsynced {
         match self {
             Unsynced::NewDirectory(path) => fs::remove_dir_all(path).unwrap(),
             Unsynced::NewName(path) => fs::remove_file(path).unwrap(),
-            Unsynced::Removed(path, bytes) => fs::write(path, bytes).unwrap(),
+            Unsynced::Removed(path, bytes, modified) => {
+                fs::write(path, bytes).unwrap();
+                File::open(path).unwrap().set_modified(*modified).unwrap();
+            }
             Unsynced::Renamed { from, to, replaced } => {
                 fs::rename(to, from).unwrap();
                 replaced.iter().for_each(|bytes| fs::write(to, bytes).unwrap());
@@ -165,9 +184,9 @@ impl Fs for FaultyFs {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.call("remove", path)?;
-        let bytes = fs::read(path)?;
+        let (bytes, modified) = (fs::read(path)?, fs::metadata(path)?.modified()?);
         RealFs.remove(path)?;
-        self.cache().names.push(Unsynced::Removed(path.to_owned(), bytes));
+        self.cache().names.push(Unsynced::Removed(path.to_owned(), bytes, modified));
         Ok(())
     }
 
@@ -177,5 +196,9 @@ impl Fs for FaultyFs {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
         self.call("try_lock", path).and_then(|()| RealFs.try_lock(path))
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.call("free_bytes", path).and_then(|()| RealFs.free_bytes(path))
     }
 }

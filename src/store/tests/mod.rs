@@ -2,15 +2,21 @@
 
 mod claims;
 mod damage;
+mod every_call;
 mod faults;
 mod faulty;
+mod power;
+mod scenarios;
+pub(crate) mod tally;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::disk::Found;
 
 const BODY: &str = "{\"top1\": 0.5}";
 const PREIMAGE: &str = "ablate/test/k1\ntrain.batch = 256\n";
@@ -197,7 +203,13 @@ fn looking_is_fast() {
     let keys: Vec<Key> = (0..1000).map(|index| key(&index.to_string())).collect();
     for key in &keys {
         let named = ["a", "b", "c"].map(str::to_owned).into_iter().zip(blobs).collect();
-        let entry = Entry { key: *key, body: "x".repeat(2000), preimage: "y".repeat(2000), blobs: named };
+        let entry = Entry {
+            key: *key,
+            body: "x".repeat(2000),
+            preimage: "y".repeat(2000),
+            blobs: named,
+            dropped: BTreeMap::new(),
+        };
         let path = store.record_path(key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let (header, payload) = entry::encode(Kind::Result, &entry);
