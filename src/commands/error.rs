@@ -49,7 +49,7 @@ impl CommandError {
             | CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
             CommandError::Store(error) | CommandError::Runner(RunnerError::Store(error)) => store_exit_code(error),
-            CommandError::Runner(RunnerError::Artefact(_) | RunnerError::Tuning(_))
+            CommandError::Runner(RunnerError::NoRoom(_) | RunnerError::Artefact(_) | RunnerError::Tuning(_))
             | CommandError::Report(_)
             | CommandError::Write { .. }
             | CommandError::Output(_)
@@ -75,7 +75,7 @@ fn store_exit_code(error: &StoreError) -> u8 {
     match error {
         StoreError::NotAStore { .. } | StoreError::UnknownVersion { .. } => 2,
         StoreError::DamagedBlob { .. } => 4,
-        StoreError::ClaimBusy { .. } | StoreError::ClaimLost { .. } => 5,
+        StoreError::ClaimBusy { .. } | StoreError::ClaimLost { .. } | StoreError::GcBusy { .. } => 5,
         StoreError::Io { .. }
         | StoreError::SyncDirectory { .. }
         | StoreError::ShortWrite { .. }

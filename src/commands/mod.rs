@@ -4,7 +4,10 @@ pub mod arguments;
 pub mod bench;
 pub mod doctor;
 pub mod error;
+mod failures;
 mod gather;
+mod in_work;
+mod interruption;
 pub mod open;
 pub mod plan;
 mod plan_lock;
@@ -30,6 +33,8 @@ pub enum Ending {
     /// Another process computes what was asked for.
     Taken,
     Interrupted,
+    /// Asked to leave by the system.
+    Preempted,
 }
 
 /// Prints what is left to say and chooses the exit code.
@@ -39,6 +44,7 @@ pub fn conclude(result: Result<Ending, CommandError>) -> ExitCode {
         Ok(Ending::Incomplete) => 3,
         Ok(Ending::Taken) => 5,
         Ok(Ending::Interrupted) => 130,
+        Ok(Ending::Preempted) => 143,
         Err(error) => {
             // A reader that went away, `head` for one, wants no complaint.
             if !error.is_broken_pipe() {
