@@ -28,6 +28,13 @@ pub struct Found<T> {
     pub stage: T,
 }
 
+impl<T> Found<T> {
+    /// Whether the checkpoint the entry names was dropped on purpose.
+    pub fn checkpoint_dropped(&self) -> bool {
+        self.entry.dropped.contains_key(blob::CHECKPOINT)
+    }
+}
+
 impl<T> State<T> {
     pub fn failure(&self) -> Option<&record::Failure> {
         match self {
@@ -56,6 +63,15 @@ impl RunState {
     /// Nothing is left to compute.
     pub fn is_complete(&self) -> bool {
         matches!(self.pretrain, State::Hit(_)) && self.evaluations.iter().all(|state| matches!(state, State::Hit(_)))
+    }
+
+    /// Whether `gc` dropped the encoder on purpose. The record and its evaluations stand; an evaluation that is missing
+    /// needs the encoder trained again.
+    pub fn checkpoint_dropped(&self) -> bool {
+        match &self.pretrain {
+            State::Hit(found) => found.checkpoint_dropped(),
+            State::Miss { .. } | State::Failed(..) => false,
+        }
     }
 
     /// How much of it there is, for choosing between backends: everything, an encoder, a failure, nothing.

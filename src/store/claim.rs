@@ -11,12 +11,13 @@ use crate::content::Key;
 use crate::store::disk::{Disk, Found, Kind};
 use crate::store::entry::{BlobRef, Entry, check_blob_name};
 use crate::store::error::StoreError;
+use crate::store::held;
 use crate::store::process::{Liveness, Process};
 use crate::store::sealed;
 use crate::store::temporary::{Temporary, age};
 
 const SEAL: &str = "ablate-claim";
-const PROGRESS_SEAL: &str = "ablate-progress";
+pub(super) const PROGRESS_SEAL: &str = "ablate-progress";
 
 /// A claim of another host without a heartbeat for this long is stale.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(600);
@@ -54,13 +55,13 @@ impl Owner {
         self.since_unix_s
     }
 
-    fn encode(&self) -> String {
+    pub(super) fn encode(&self) -> String {
         let Owner { process: Process { host, pid, start_ticks }, number, since_unix_s } = self;
         let text = format!("host {host}\npid {pid}\nstart {start_ticks}\nnumber {number}\nsince {since_unix_s}\n");
         sealed::header(SEAL, text.as_bytes()) + &text
     }
 
-    fn decode(bytes: &[u8]) -> Result<Owner, String> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Owner, String> {
         let payload = sealed::open(SEAL, bytes)?;
         let text = std::str::from_utf8(payload).map_err(|error| format!("is not UTF-8: {error}"))?;
         let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
@@ -131,7 +132,8 @@ impl Claim {
     }
 
     /// Publishes the result and gives the claim back. A broken record is replaced; of two sound ones that differ the
-    /// first wins and the second is kept beside it.
+    /// first wins and the second is kept beside it. Where blobs of the first were dropped, equal blobs make it whole
+    /// again; with other blobs [`Committed::entry`] still says what of the first is gone.
     ///
     /// # Errors
     /// The disk's; the record is then there whole or not at all.
@@ -139,7 +141,7 @@ impl Claim {
         let entry = self.entry(body, preimage);
         let committed = match self.disk.put_record(&entry)? {
             None => Committed { entry, divergence: None },
-            Some(first) if first.body == entry.body && first.blobs == entry.blobs => {
+            Some(first) if first.blobs == entry.blobs && (self.is_return(&first)? || first.body == entry.body) => {
                 Committed { entry: first, divergence: None }
             }
             Some(first) => {
@@ -152,6 +154,11 @@ impl Claim {
         let _ = self.disk.fs().remove(&self.disk.progress_path(&self.key));
         let _ = self.disk.fs().remove(&self.disk.record_path(Kind::Failure, &self.key));
         Ok(committed)
+    }
+
+    /// Whether blobs of `first` were dropped, and are there again.
+    fn is_return(&self, first: &Entry) -> Result<bool, StoreError> {
+        Ok(first.dropped.is_empty() && self.disk.remove_dropped(&self.key)?)
     }
 
     /// Keeps a failure, in place of the last one, and gives the claim back.
@@ -217,17 +224,14 @@ impl Claim {
     }
 
     fn entry(&self, body: &str, preimage: &str) -> Entry {
-        Entry { key: self.key, body: body.to_owned(), preimage: preimage.to_owned(), blobs: self.blobs.clone() }
+        let (body, preimage, blobs) = (body.to_owned(), preimage.to_owned(), self.blobs.clone());
+        Entry { key: self.key, body, preimage, blobs, dropped: BTreeMap::new() }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let path = self.disk.claim_path(&self.key);
-        if matches!(self.disk.read(&path), Ok(Found::Bytes(bytes)) if bytes == self.owner.encode().as_bytes()) {
-            // A claim that cannot be removed now is stale as soon as this process is dead.
-            let _ = self.disk.fs().remove(&path);
-        }
+        held::give_back(&self.disk, &self.key, &self.owner);
     }
 }
 
@@ -240,10 +244,15 @@ pub(super) enum Acquired {
     },
 }
 
-enum Standing {
+pub(super) enum Standing {
     Gone,
     Held(Owner),
-    Stale { why: String, found: Found },
+    Stale {
+        why: String,
+        found: Found,
+        /// None where it cannot be read.
+        owner: Option<Owner>,
+    },
 }
 
 pub(super) fn acquire(disk: &Arc<Disk>, key: &Key) -> Result<Acquired, StoreError> {
@@ -253,6 +262,7 @@ pub(super) fn acquire(disk: &Arc<Disk>, key: &Key) -> Result<Acquired, StoreErro
     let directory = disk.root().join("claims");
     let mut temporary = Temporary::write(disk.fs(), &directory, &[text.as_bytes()], false)?;
     let claimed = |taken_over| {
+        held::register(disk, key, &owner);
         let claim = Claim { disk: Arc::clone(disk), key: *key, owner: owner.clone(), blobs: BTreeMap::new() };
         Acquired::Claimed { claim, taken_over }
     };
@@ -263,7 +273,7 @@ pub(super) fn acquire(disk: &Arc<Disk>, key: &Key) -> Result<Acquired, StoreErro
         match judge(disk, &path)? {
             Standing::Gone => {}
             Standing::Held(owner) => return Ok(Acquired::Taken(owner)),
-            Standing::Stale { why, found } => match take_over(disk, temporary, &path, &found)? {
+            Standing::Stale { why, found, owner: _ } => match take_over(disk, temporary, &path, &found)? {
                 None => return Ok(claimed(Some(why))),
                 Some(unused) => {
                     temporary = unused;
@@ -276,7 +286,7 @@ pub(super) fn acquire(disk: &Arc<Disk>, key: &Key) -> Result<Acquired, StoreErro
 }
 
 /// A claim appears whole, so one that cannot be read is what a power cut left.
-fn judge(disk: &Disk, path: &Path) -> Result<Standing, StoreError> {
+pub(super) fn judge(disk: &Disk, path: &Path) -> Result<Standing, StoreError> {
     let found = disk.read(path)?;
     let owner = match &found {
         Found::Absent => return Ok(Standing::Gone),
@@ -285,7 +295,10 @@ fn judge(disk: &Disk, path: &Path) -> Result<Standing, StoreError> {
     };
     let owner = match owner {
         Ok(owner) => owner,
-        Err(what) => return Ok(Standing::Stale { why: format!("claim `{}` {what}", path.display()), found }),
+        Err(what) => {
+            let why = format!("claim `{}` {what}", path.display());
+            return Ok(Standing::Stale { why, found, owner: None });
+        }
     };
     let why = match owner.process.liveness() {
         Liveness::Alive => return Ok(Standing::Held(owner)),
@@ -295,7 +308,7 @@ fn judge(disk: &Disk, path: &Path) -> Result<Standing, StoreError> {
             _ => return Ok(Standing::Held(owner)),
         },
     };
-    Ok(Standing::Stale { why, found })
+    Ok(Standing::Stale { why, found, owner: Some(owner) })
 }
 
 /// Puts `temporary` in place of the stale claim `found`, unless another process does so first: then gives it back.

@@ -16,7 +16,7 @@ use crate::store::temporary::{self, Temporary};
 const VERSION: u32 = 1;
 
 /// The file that says a directory is a store.
-const MARKER: &str = "ablate-store";
+pub(super) const MARKER: &str = "ablate-store";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,6 +47,26 @@ pub(super) enum Found {
     Bytes(Vec<u8>),
     /// Something that is no file.
     NotAFile,
+}
+
+/// What a look at a blob from outside finds wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    Missing,
+    NotAFile,
+    /// It has this many bytes.
+    Length(u64),
+}
+
+impl Lack {
+    /// Worded to follow the blob's path.
+    pub fn text(self, blob: &BlobRef) -> String {
+        match self {
+            Lack::Missing => "is missing".to_owned(),
+            Lack::NotAFile => "is not a file".to_owned(),
+            Lack::Length(found) => format!("has {found} bytes, expected {}", blob.bytes),
+        }
+    }
 }
 
 pub(super) struct Disk {
@@ -167,31 +187,44 @@ impl Disk {
             Found::NotAFile => return damaged("is not a file"),
             Found::Bytes(bytes) => bytes,
         };
-        let entry = match entry::decode(kind, key, &bytes) {
+        let mut entry = match entry::decode(kind, key, &bytes) {
             Ok(entry) => entry,
             Err(what) => return damaged(&what),
         };
-        for (name, blob) in &entry.blobs {
-            if let Some(what) = self.blob_lack(blob)? {
-                let blob_path = self.blob_path(&blob.digest);
-                return damaged(&format!("names blob `{name}`, and `{}` {what}", blob_path.display()));
+        for (name, lack) in self.lacks(&entry)? {
+            let blob = entry.blobs[&name];
+            // Read once more for every missing blob, of which a record has few.
+            let given_up = match kind {
+                Kind::Result if lack == Lack::Missing => self.dropped(key)?.remove(&name),
+                Kind::Result | Kind::Failure => None,
+            };
+            match given_up.filter(|(digest, _)| *digest == blob.digest) {
+                Some((_, dropped)) => drop(entry.dropped.insert(name, dropped)),
+                None => {
+                    let path = self.blob_path(&blob.digest);
+                    return damaged(&format!("names blob `{name}`, and `{}` {}", path.display(), lack.text(&blob)));
+                }
             }
         }
         Ok(Peek::Hit(entry))
     }
 
-    /// What a look at a blob from outside finds wrong.
-    fn blob_lack(&self, blob: &BlobRef) -> Result<Option<String>, StoreError> {
-        let path = self.blob_path(&blob.digest);
-        Ok(match self.fs.stat(&path) {
-            Ok(stat) if !stat.is_file => Some("is not a file".to_owned()),
-            Ok(stat) if stat.bytes != blob.bytes => Some(format!("has {} bytes, expected {}", stat.bytes, blob.bytes)),
-            Ok(_) => None,
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound | ErrorKind::NotADirectory => Some("is missing".to_owned()),
-                _ => return Err(StoreError::io("look at", &path)(error)),
-            },
-        })
+    /// What a look from outside finds wrong with the blobs an entry names.
+    pub fn lacks(&self, entry: &Entry) -> Result<Vec<(String, Lack)>, StoreError> {
+        let mut lacks = Vec::new();
+        for (name, blob) in &entry.blobs {
+            let path = self.blob_path(&blob.digest);
+            match self.fs.stat(&path) {
+                Ok(stat) if !stat.is_file => lacks.push((name.clone(), Lack::NotAFile)),
+                Ok(stat) if stat.bytes != blob.bytes => lacks.push((name.clone(), Lack::Length(stat.bytes))),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    lacks.push((name.clone(), Lack::Missing));
+                }
+                Err(error) => return Err(StoreError::io("look at", &path)(error)),
+            }
+        }
+        Ok(lacks)
     }
 
     pub fn read_blob(&self, blob: &BlobRef) -> Result<Vec<u8>, StoreError> {
@@ -213,10 +246,17 @@ impl Disk {
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, StoreError> {
         let blob = BlobRef::of(bytes);
         let path = self.blob_path(&blob.digest);
-        match self.read_blob(&blob) {
-            Ok(_) => self.sync_above(&path)?,
-            Err(StoreError::DamagedBlob { .. }) => self.publish(&path, &[bytes])?,
+        let is_there = match self.read_blob(&blob) {
+            Ok(_) => true,
+            Err(StoreError::DamagedBlob { .. }) => false,
             Err(error) => return Err(error),
+        };
+        // `gc` spares what is young: a blob found here is as young as one put here, and one that went away since the look,
+        // or is another user's, is put once more.
+        if is_there && self.fs.touch(&path).is_ok() {
+            self.sync_above(&path)?;
+        } else {
+            self.publish(&path, &[bytes])?;
         }
         Ok(blob)
     }
@@ -272,15 +312,6 @@ impl Disk {
         self.publish(&self.record_path(Kind::Failure, &entry.key), &[header.as_bytes(), payload.as_bytes()])
     }
 
-    /// Keeps a result that lost to another; where.
-    pub fn put_divergence(&self, entry: &Entry) -> Result<PathBuf, StoreError> {
-        let (header, payload) = entry::encode(Kind::Result, entry);
-        let digest = Key::of_bytes(payload.as_bytes());
-        let path = self.record_path(Kind::Result, &entry.key).with_extension(format!("divergence-{digest}"));
-        self.publish(&path, &[header.as_bytes(), payload.as_bytes()])?;
-        Ok(path)
-    }
-
     pub fn keys(&self, kind: Kind, prefix: &str) -> Result<BTreeSet<Key>, StoreError> {
         let area = self.root.join(kind.area());
         let mut keys = BTreeSet::new();
@@ -296,7 +327,7 @@ impl Disk {
     }
 
     /// The names in a directory that may not be there.
-    fn list(&self, directory: &Path) -> Result<Vec<String>, StoreError> {
+    pub fn list(&self, directory: &Path) -> Result<Vec<String>, StoreError> {
         match self.fs.list(directory) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
             outcome => outcome.map_err(StoreError::io("list", directory)),
@@ -309,7 +340,7 @@ impl Disk {
             return;
         }
         let root = &self.root;
-        [root.clone(), root.join("claims"), root.join("progress")]
+        [root.clone(), root.join("claims"), root.join("progress"), root.join("pins")]
             .iter()
             .for_each(|directory| temporary::remove_leftovers(self.fs(), directory));
         for area in ["blobs", "records", "failures"].map(|area| root.join(area)) {

@@ -31,6 +31,15 @@ pub struct Entry {
     pub preimage: String,
     /// By name.
     pub blobs: BTreeMap<String, BlobRef>,
+    /// Those of `blobs` that were dropped on purpose and are not there; nothing of a file, but what a look at the disk adds.
+    pub dropped: BTreeMap<String, Dropped>,
+}
+
+/// A blob given up on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// In seconds since 1970.
+    pub at_unix_s: u64,
 }
 
 /// Content by its digest.
@@ -57,7 +66,7 @@ pub(super) fn check_blob_name(name: &str) -> Result<(), StoreError> {
 
 /// The header and the payload of a record.
 pub(super) fn encode(kind: Kind, entry: &Entry) -> (String, String) {
-    let Entry { key, body, preimage, blobs } = entry;
+    let Entry { key, body, preimage, blobs, dropped: _ } = entry;
     let mut text = format!("kind {}\nkey {key}\n", kind.word());
     for (name, blob) in blobs {
         text.push_str(&format!("blob {} {} {name}\n", blob.digest, blob.bytes));
@@ -93,7 +102,7 @@ pub(super) fn decode(kind: Kind, key: &Key, bytes: &[u8]) -> Result<Entry, Strin
     if !lines.rest.is_empty() {
         return Err("goes on after its end".to_owned());
     }
-    Ok(Entry { key: *key, body, preimage, blobs })
+    Ok(Entry { key: *key, body, preimage, blobs, dropped: BTreeMap::new() })
 }
 
 fn blob(line: &str) -> Option<(String, BlobRef)> {
@@ -149,7 +158,7 @@ mod tests {
         ("(?s).{0,40}", "(?s).{0,40}", blobs).prop_map(|(body, preimage, blobs)| {
             let blob = |(seed, bytes): (u64, u64)| BlobRef { digest: Key::of_bytes(&seed.to_le_bytes()), bytes };
             let blobs = blobs.into_iter().map(|(name, of)| (name, blob(of))).collect();
-            Entry { key: Key::of_bytes(body.as_bytes()), body, preimage, blobs }
+            Entry { key: Key::of_bytes(body.as_bytes()), body, preimage, blobs, dropped: BTreeMap::new() }
         })
     }
 

@@ -8,9 +8,9 @@ use crate::store::claim::Owner;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("failed to {action} `{}`: {source}{}", path.display(), advice(source.kind()))]
+    #[error("failed to {action} `{}`: {source}{}", path.display(), advice(source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("failed to sync directory `{}`: {source}; the file is in place but may not outlive a power cut", path.display())]
+    #[error("failed to sync directory `{}`: {source}; the file is in place but may not outlive a power cut{}", path.display(), advice(source))]
     SyncDirectory { path: PathBuf, source: io::Error },
     #[error("`{}` is not a result store: it holds files but no `ablate-store`; name a new or an empty directory", path.display())]
     NotAStore { path: PathBuf },
@@ -26,6 +26,8 @@ pub enum StoreError {
     ClaimBusy { path: PathBuf },
     #[error("the claim on `{key}` was lost: {}; a result can still be committed", lost_to(owner.as_ref()))]
     ClaimLost { key: Key, owner: Option<Owner> },
+    #[error("another `ablate gc` is at work in `{}`; try again when it is done", path.display())]
+    GcBusy { path: PathBuf },
 }
 
 impl StoreError {
@@ -36,9 +38,17 @@ impl StoreError {
     }
 }
 
-fn advice(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space and run again",
+/// Linux's numbers for "too many open files", of the process and of the system; `io::ErrorKind` has no name for them.
+const TOO_MANY_OPEN_FILES: [i32; 2] = [24, 23];
+
+fn advice(error: &io::Error) -> &'static str {
+    if error.raw_os_error().is_some_and(|number| TOO_MANY_OPEN_FILES.contains(&number)) {
+        return "; allow more open files (`ulimit -n`) and run again";
+    }
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; free some space and run again"
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "; make the store writable to you",
         _ => "",
     }

@@ -40,6 +40,8 @@ pub trait Fs: Send + Sync {
     fn touch(&self, path: &Path) -> io::Result<()>;
     /// Locks a file against other handles until the returned one is dropped; `None` where another has it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<File>>;
+    /// Bytes this user may still write to the filesystem of a path.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// The machine's own.
@@ -110,5 +112,10 @@ impl Fs for RealFs {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let filesystem = rustix::fs::statvfs(path)?;
+        Ok(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
     }
 }

@@ -6,9 +6,11 @@
 //! records/ab/<key>.record            a finished result: a sealed header, the pre-image, the caller's body, its blobs
 //! records/ab/<key>.preimage          the pre-image once more, for `diff` and `grep`; never read back
 //! records/ab/<key>.divergence-<d>    a later result that differs from the record; the first one wins
+//! records/ab/<key>.dropped           which blobs of the record were given up on purpose
 //! failures/ab/<key>.record           the last failure, never a hit
 //! claims/<key>                       who computes the key now: advice, not truth
 //! progress/<key>                     an in-flight checkpoint, sealed
+//! pins/<key>                         a key to keep whole
 //! ```
 //!
 //! A file appears whole or not at all: it is written under a temporary name, its length checked, synced, renamed, and
@@ -16,16 +18,24 @@
 //! Reading trusts nothing: whatever does not prove itself is a miss that says why. Losing a claim costs duplicate work,
 //! never a result. Nothing here knows what a record means.
 
+pub mod check;
 mod claim;
 mod disk;
+mod divergence;
+mod dropped;
 mod entry;
 mod error;
 pub mod fs;
+pub mod gc;
+mod held;
+mod inventory;
+mod pin;
 mod process;
+mod references;
 mod sealed;
 mod temporary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,8 +46,12 @@ use crate::store::disk::{Disk, Kind};
 use crate::store::fs::{Fs, RealFs};
 
 pub use crate::store::claim::{Claim, Committed, Divergence, Owner, Progress};
-pub use crate::store::entry::{BlobRef, Entry};
+pub use crate::store::entry::{BlobRef, Dropped, Entry};
 pub use crate::store::error::StoreError;
+pub use crate::store::held::{Claimed, give_back_all};
+pub use crate::store::pin::Pin;
+#[cfg(test)]
+pub(crate) use crate::store::tests::tally::tally;
 
 /// A store on disk. Clones share it; several processes and hosts may use one directory at once.
 #[derive(Clone)]
@@ -112,8 +126,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] where the disk refuses, [`StoreError::ClaimBusy`]; a damaged record is a miss, not an error.
     pub fn lookup(&self, key: &Key) -> Result<Lookup, StoreError> {
-        if let Peek::Hit(entry) = self.peek(key)? {
-            return Ok(Lookup::Hit(entry));
+        self.find_or_claim(key, |_| true)
+    }
+
+    /// As [`Store::lookup`], for a caller that needs every blob: a record some of whose blobs were dropped is a miss, which
+    /// says so in [`Miss::damage`]. A commit of the same blobs makes the record whole again.
+    ///
+    /// # Errors
+    /// As [`Store::lookup`].
+    pub fn lookup_whole(&self, key: &Key) -> Result<Lookup, StoreError> {
+        self.find_or_claim(key, |entry| entry.dropped.is_empty())
+    }
+
+    fn find_or_claim(&self, key: &Key, is_enough: impl Fn(&Entry) -> bool) -> Result<Lookup, StoreError> {
+        match self.peek(key)? {
+            Peek::Hit(entry) if is_enough(&entry) => return Ok(Lookup::Hit(entry)),
+            Peek::Hit(_) | Peek::Absent | Peek::Damaged(_) => {}
         }
         self.disk.remove_leftovers();
         let (claim, taken_over) = match claim::acquire(&self.disk, key)? {
@@ -122,7 +150,12 @@ impl Store {
         };
         // Another process may have committed between the first look and the claim.
         let damage = match self.peek(key)? {
-            Peek::Hit(entry) => return Ok(Lookup::Hit(entry)),
+            Peek::Hit(entry) if is_enough(&entry) => return Ok(Lookup::Hit(entry)),
+            Peek::Hit(entry) => {
+                let names: Vec<String> = entry.dropped.keys().map(|name| format!("`{name}`")).collect();
+                let path = self.record_path(key);
+                Some(format!("record `{}` names {}, which `gc` dropped", path.display(), names.join(", ")))
+            }
             Peek::Absent => None,
             Peek::Damaged(why) => Some(why),
         };
@@ -130,7 +163,7 @@ impl Store {
     }
 
     /// Finds the result of a key; claims and writes nothing. Checks the record's digest, format and key and that each
-    /// blob is there with its length, not the blobs' bytes.
+    /// blob is there with its length or was dropped on purpose ([`Entry::dropped`]), not the blobs' bytes.
     ///
     /// # Errors
     /// [`StoreError::Io`] for a refusal that says nothing about the record, such as too many open files.
@@ -148,7 +181,7 @@ impl Store {
             Peek::Absent => return Ok(Peek::Absent),
             Peek::Damaged(why) => return Ok(Peek::Damaged(why)),
         };
-        for blob in entry.blobs.values() {
+        for (_, blob) in entry.blobs.iter().filter(|(name, _)| !entry.dropped.contains_key(*name)) {
             match self.disk.read_blob(blob) {
                 Ok(_) => {}
                 Err(damage @ StoreError::DamagedBlob { .. }) => return Ok(Peek::Damaged(damage.to_string())),
@@ -193,6 +226,19 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn retire(&self, key: &Key) -> Result<(), StoreError> {
         self.disk.retire(key)
+    }
+
+    /// Every claim that can be read, with whether its owner is alive, by key.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn claims(&self) -> Result<Vec<Claimed>, StoreError> {
+        held::claims(&self.disk)
+    }
+
+    /// Bytes this user may still write where the store is; none where the filesystem does not tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.disk.fs().free_bytes(self.root()).ok()
     }
 
     /// The keys that have a record, sound or not, in order.

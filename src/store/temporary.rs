@@ -108,17 +108,21 @@ pub(super) fn is_temporary(name: &str) -> bool {
 
 /// Removes what dead processes left in `directory`. What cannot be removed does no harm.
 pub(super) fn remove_leftovers(fs: &dyn Fs, directory: &Path) {
-    for name in fs.list(directory).unwrap_or_default() {
-        let Some(writer) = writer(&name) else { continue };
+    for name in fs.list(directory).unwrap_or_default().into_iter().filter(|name| is_temporary(name)) {
         let path = directory.join(name);
-        let abandoned = match writer.liveness() {
-            Liveness::Alive => false,
-            Liveness::Dead => true,
-            Liveness::Elsewhere => age(fs, &path).is_some_and(|age| age > ABANDONED_AFTER),
-        };
-        if abandoned {
+        if is_abandoned(fs, &path) {
             let _ = fs.remove(&path);
         }
+    }
+}
+
+/// Whether the process that wrote a temporary file is dead, or silent on another host.
+pub(super) fn is_abandoned(fs: &dyn Fs, path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.and_then(writer).map(|writer| writer.liveness()) {
+        None | Some(Liveness::Alive) => false,
+        Some(Liveness::Dead) => true,
+        Some(Liveness::Elsewhere) => age(fs, path).is_some_and(|age| age > ABANDONED_AFTER),
     }
 }
 

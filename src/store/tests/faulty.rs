@@ -178,4 +178,8 @@ impl Fs for FaultyFs {
     fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
         self.call("try_lock", path).and_then(|()| RealFs.try_lock(path))
     }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.call("free_bytes", path).and_then(|()| RealFs.free_bytes(path))
+    }
 }

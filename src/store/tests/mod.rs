@@ -4,7 +4,9 @@ mod claims;
 mod damage;
 mod faults;
 mod faulty;
+pub(crate) mod tally;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -197,7 +199,13 @@ fn looking_is_fast() {
     let keys: Vec<Key> = (0..1000).map(|index| key(&index.to_string())).collect();
     for key in &keys {
         let named = ["a", "b", "c"].map(str::to_owned).into_iter().zip(blobs).collect();
-        let entry = Entry { key: *key, body: "x".repeat(2000), preimage: "y".repeat(2000), blobs: named };
+        let entry = Entry {
+            key: *key,
+            body: "x".repeat(2000),
+            preimage: "y".repeat(2000),
+            blobs: named,
+            dropped: BTreeMap::new(),
+        };
         let path = store.record_path(key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let (header, payload) = entry::encode(Kind::Result, &entry);
