@@ -3,7 +3,7 @@
 mod claims;
 mod damage;
 mod faults;
-mod faulty;
+pub(crate) mod faulty;
 pub(crate) mod tally;
 
 use std::collections::BTreeMap;
