@@ -16,7 +16,8 @@ pub struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 everything is there; 1 internal error; 2 wrong usage or experiment file, nothing ran; \
-3 some runs failed; 4 the store is damaged; 5 another process holds what was asked for; 130 interrupted, run again to go on.";
+3 some runs failed; 4 the store is damaged; 5 another process holds what was asked for; 130 interrupted (Ctrl-C), \
+143 asked to leave (SIGTERM, SIGUSR1, SIGHUP): run again to go on.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -128,6 +128,16 @@ pub struct Failure {
     pub message: String,
     /// The step it happened at, counted from 0.
     pub step: Option<u64>,
+    /// What the run told last before it failed, a line each, with the seconds since it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+impl Failure {
+    /// One that no step is to blame for, and nothing was told before.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into(), step: None, log: Vec::new() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +147,11 @@ pub enum FailureKind {
     /// A panic in a worker.
     Panic,
     OutOfMemory,
-    /// Input or output, the disk for one.
+    /// Asked to leave by the system, and could not keep where it stood.
+    Preempted,
+    /// No space or no quota is left where the store is.
+    DiskFull,
+    /// Any other input or output.
     Storage,
     Other,
 }
@@ -147,7 +161,37 @@ impl FailureKind {
     pub fn is_deterministic(self) -> bool {
         match self {
             FailureKind::NotFinite => true,
-            FailureKind::Panic | FailureKind::OutOfMemory | FailureKind::Storage | FailureKind::Other => false,
+            FailureKind::Panic
+            | FailureKind::OutOfMemory
+            | FailureKind::Preempted
+            | FailureKind::DiskFull
+            | FailureKind::Storage
+            | FailureKind::Other => false,
+        }
+    }
+
+    /// Whether it says something of the place where results are kept, and nothing of the run.
+    pub fn is_of_the_store(self) -> bool {
+        match self {
+            FailureKind::DiskFull | FailureKind::Storage => true,
+            FailureKind::NotFinite
+            | FailureKind::Panic
+            | FailureKind::OutOfMemory
+            | FailureKind::Preempted
+            | FailureKind::Other => false,
+        }
+    }
+
+    /// What it is called in a sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            FailureKind::NotFinite => "not finite",
+            FailureKind::Panic => "panicked",
+            FailureKind::OutOfMemory => "out of memory",
+            FailureKind::Preempted => "preempted without a checkpoint",
+            FailureKind::DiskFull => "disk full",
+            FailureKind::Storage => "input or output",
+            FailureKind::Other => "other",
         }
     }
 }

@@ -104,6 +104,35 @@ pub struct ComputeArguments {
     /// Compute again what failed in a way that repeats itself, a loss that is not finite for one
     #[arg(long)]
     pub retry_failed: bool,
+    /// Leave with exit code 5 instead of waiting for the runs that other processes have in work
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Begin no run that would leave less space free where the store is: `500MiB`, `2GiB`
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub disk_floor: Bytes,
+}
+
+/// A number of bytes, as typed with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        let refused = || format!("`{text}` is no number of bytes: expected one such as `0`, `500MiB` or `2GiB`");
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let factor: u64 = match unit {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            _ => return Err(refused()),
+        };
+        let number: u64 = digits.parse().map_err(|_| refused())?;
+        number.checked_mul(factor).map(Bytes).ok_or_else(refused)
+    }
 }
 
 /// How to answer.
@@ -115,4 +144,31 @@ pub struct OutputArguments {
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bytes_are_read_with_their_unit() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(text.parse().ok(), expected.map(Bytes), "{text}");
+        check("0", Some(0));
+        check("17", Some(17));
+        check("3B", Some(3));
+        check("500MiB", Some(500 << 20));
+        check("2GiB", Some(2 << 30));
+        check("1TiB", Some(1 << 40));
+        for wrong in ["", "MiB", "1MB", "1 GiB", "-1", "1.5GiB", "99999999999TiB", "18446744073709551616"] {
+            check(wrong, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "[0-9]{0,24}[a-zA-Zµ]{0,4}") {
+            let _ = text.parse::<Bytes>();
+        }
+    }
 }

@@ -49,7 +49,7 @@ impl CommandError {
             | CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
             CommandError::Store(error) | CommandError::Runner(RunnerError::Store(error)) => store_exit_code(error),
-            CommandError::Runner(RunnerError::Artefact(_) | RunnerError::Tuning(_))
+            CommandError::Runner(RunnerError::NoRoom(_) | RunnerError::Artefact(_) | RunnerError::Tuning(_))
             | CommandError::Report(_)
             | CommandError::Write { .. }
             | CommandError::Output(_)

@@ -5,8 +5,11 @@ pub mod bench;
 pub mod check;
 pub mod doctor;
 pub mod error;
+mod failures;
 mod gather;
 pub mod gc;
+mod in_work;
+mod interruption;
 pub mod open;
 pub mod pin;
 pub mod plan;
@@ -33,6 +36,8 @@ pub enum Ending {
     /// Another process computes what was asked for.
     Taken,
     Interrupted,
+    /// Asked to leave by the system.
+    Preempted,
 }
 
 /// Prints what is left to say and chooses the exit code.
@@ -42,6 +47,7 @@ pub fn conclude(result: Result<Ending, CommandError>) -> ExitCode {
         Ok(Ending::Incomplete) => 3,
         Ok(Ending::Taken) => 5,
         Ok(Ending::Interrupted) => 130,
+        Ok(Ending::Preempted) => 143,
         Err(error) => {
             // A reader that went away, `head` for one, wants no complaint.
             if !error.is_broken_pipe() {

@@ -1,17 +1,15 @@
 //! What a sweep shows while it runs: on a terminal a line a run and one for all, elsewhere a line an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::commands::count;
 use crate::experiment::Experiment;
-use crate::record::Failure;
-use crate::runner::{Audience, Event, Place};
+use crate::runner::{Audience, Departure, Event, Interrupt, Outcome, Place, StageFailure};
 use crate::train::Progress;
 
 /// Off a terminal a training says where it is this often.
@@ -24,8 +22,10 @@ const LINES_MAX: usize = 16;
 pub struct Display {
     names: BTreeMap<Place, String>,
     mode: Mode,
-    interrupt: Arc<AtomicBool>,
+    interrupt: Arc<Interrupt>,
     said_stopping: bool,
+    /// Whom the sweep waits for, as far as that was said.
+    waited_for: BTreeSet<String>,
 }
 
 enum Mode {
@@ -62,7 +62,7 @@ struct Work {
 }
 
 impl Display {
-    pub fn new(experiment: &Experiment, quiet: bool, interrupt: Arc<AtomicBool>) -> Display {
+    pub fn new(experiment: &Experiment, quiet: bool, interrupt: Arc<Interrupt>) -> Display {
         let names = names(experiment);
         let mode = if quiet {
             Mode::Silent
@@ -73,7 +73,7 @@ impl Display {
             eprintln!("{}: {}", experiment.name, count(n_runs, "run"));
             Mode::Lines(Lines { last: BTreeMap::new(), done: 0, n_runs })
         };
-        Display { names, mode, interrupt, said_stopping: false }
+        Display { names, mode, interrupt, said_stopping: false, waited_for: BTreeSet::new() }
     }
 
     /// Clears what moves.
@@ -85,13 +85,39 @@ impl Display {
         }
     }
 
-    fn say_stopping(&mut self) {
-        const TEXT: &str = "stopping after this step; again to leave at once";
+    fn say_stopping(&mut self, departure: Departure) {
         self.said_stopping = true;
+        self.say(match departure {
+            Departure::Interrupted => "stopping at the next step; again to leave at once",
+            Departure::Preempted => "asked to leave: keeps a checkpoint of what is under way first",
+        });
+    }
+
+    /// A line above what moves.
+    fn say(&self, text: &str) {
         match &self.mode {
             Mode::Silent => {}
-            Mode::Lines(_) => eprintln!("{TEXT}"),
-            Mode::Bars(bars) => drop(bars.multi.println(TEXT)),
+            Mode::Lines(_) => eprintln!("{text}"),
+            Mode::Bars(bars) => drop(bars.multi.println(text)),
+        }
+    }
+
+    /// Lines of one run, once for each where several things are to be said at once.
+    fn say_of(&self, name: &str, event: &Event) {
+        match event {
+            Event::TrainingStarted { done } if *done > 0 => {
+                self.say(&format!("{name}: goes on from its checkpoint, step {done}"));
+            }
+            Event::TrainingStopped { done, kept: 0 } => {
+                self.say(&format!("{name}: stopped after step {done}; the next sweep starts it anew"));
+            }
+            Event::TrainingStopped { done, kept } => {
+                self.say(&format!("{name}: stopped after step {done}; the next sweep goes on from step {kept}"));
+            }
+            Event::Failed(failure) => self.say(&failure_text(name, failure)),
+            Event::Note(text) => self.say(&format!("{name}: note: {text}")),
+            Event::TrainingStarted { .. } | Event::Training(_) | Event::EvaluationStarted { .. } => {}
+            Event::Waits { .. } | Event::Ended(_) => {}
         }
     }
 }
@@ -134,7 +160,7 @@ impl Work {
 }
 
 /// What a run is called: the labels that tell its cell from the others, and its seed.
-fn names(experiment: &Experiment) -> BTreeMap<Place, String> {
+pub fn names(experiment: &Experiment) -> BTreeMap<Place, String> {
     let mut names = BTreeMap::new();
     for (index, cell) in experiment.cells.iter().enumerate() {
         for run in &cell.runs {
@@ -181,12 +207,12 @@ impl Bars {
         self.count();
     }
 
-    fn end(&mut self, place: Place, cached: bool, failed: bool) {
+    fn end(&mut self, place: Place, outcome: &Outcome) {
         if let Some(bar) = self.current.remove(&place) {
             bar.finish_and_clear();
         }
-        self.cached += usize::from(cached);
-        self.failed += usize::from(failed);
+        self.cached += usize::from(*outcome == Outcome::Cached);
+        self.failed += usize::from(matches!(outcome, Outcome::TrainingFailed(_) | Outcome::EvaluationsFailed(_)));
         self.work.end(place);
         self.all.inc(1);
         self.count();
@@ -204,62 +230,76 @@ fn training_text(progress: &Progress) -> String {
     format!("{step}/{length_steps}  loss {loss:.3}  {images_per_s:.0} images/s")
 }
 
-fn failure_text(failure: &Failure) -> String {
-    format!("failed: {}", failure.message)
+/// The message and the last lines of the log.
+fn failure_text(name: &str, StageFailure { key, failure }: &StageFailure) -> String {
+    const LOG_LINES: usize = 4;
+    let mut text = format!("{name}: failed: {} ({})", failure.message, key.short());
+    // The very last line is the message again.
+    let before = failure.log.len().saturating_sub(1);
+    failure.log[before.saturating_sub(LOG_LINES)..before]
+        .iter()
+        .for_each(|line| text.push_str(&format!("\n  | {line}")));
+    text
+}
+
+/// How a run ended, where that is worth a line.
+fn ended_text(outcome: &Outcome) -> Option<String> {
+    Some(match outcome {
+        Outcome::Cached | Outcome::Interrupted => return None,
+        Outcome::Computed => "computed".to_owned(),
+        Outcome::TrainingFailed(_) => "failed".to_owned(),
+        Outcome::EvaluationsFailed(failures) => format!("{} failed", count(failures.len(), "evaluation")),
+        Outcome::Taken(owner) => format!("in work elsewhere ({owner})"),
+        Outcome::NoRoom(_) => "not begun: too little space where the store is".to_owned(),
+    })
 }
 
 impl Audience for Display {
     fn tell(&mut self, place: Place, event: &Event) {
-        if !self.said_stopping && self.interrupt.load(Ordering::Relaxed) {
-            self.say_stopping();
+        if let Some(departure) = self.interrupt.departure().filter(|_| !self.said_stopping) {
+            self.say_stopping(departure);
         }
         let name = self.names.get(&place).map_or("", String::as_str);
+        self.say_of(name, event);
         match &mut self.mode {
             Mode::Silent => {}
             Mode::Bars(bars) => show_bar(bars, place, name, event),
             Mode::Lines(lines) => lines.show(place, name, event),
+        }
+        if let Event::Waits { owner } = event
+            && self.waited_for.insert((*owner).to_owned())
+        {
+            self.say(&format!("waits for what is in work elsewhere ({owner}); `--no-wait` leaves instead"));
         }
     }
 }
 
 fn show_bar(bars: &mut Bars, place: Place, name: &str, event: &Event) {
     match event {
-        Event::Cached => bars.end(place, true, false),
-        Event::TrainingStarted { resumed } => {
-            bars.say(place, name, if *resumed { "goes on from its checkpoint" } else { "starts" });
-        }
+        Event::TrainingStarted { .. } => drop(bars.say(place, name, "starts")),
         Event::Training(progress) => bars.training(place, name, progress),
         Event::EvaluationStarted { name: evaluation } => {
             // Its steps are done: it trains beside no one.
             bars.work.last.remove(&place);
             bars.say(place, name, &format!("evaluates {evaluation}"));
         }
-        Event::Finished => bars.end(place, false, false),
-        Event::Failed(failure) => {
-            let _ = bars.multi.println(format!("{name}: {}", failure_text(failure)));
-            bars.end(place, false, true);
+        Event::Ended(outcome) => {
+            if matches!(outcome, Outcome::Taken(_) | Outcome::NoRoom(_))
+                && let Some(how) = ended_text(outcome)
+            {
+                let _ = bars.multi.println(format!("{name}: {how}"));
+            }
+            bars.end(place, outcome);
         }
-        Event::Taken { owner } => {
-            let _ = bars.multi.println(format!("{name}: in work elsewhere ({owner})"));
-            bars.end(place, false, false);
-        }
-        Event::Note(text) => {
-            let _ = bars.multi.println(format!("{name}: note: {text}"));
-        }
+        Event::TrainingStopped { .. } | Event::Failed(_) | Event::Waits { .. } | Event::Note(_) => {}
     }
 }
 
 impl Lines {
-    /// A line an event: how many runs have ended, where one has, and the run's name before what happened to it.
+    /// A line a run that ends: how many have ended, the run's name and how; and now and then where a training is.
     fn show(&mut self, place: Place, name: &str, event: &Event) {
         match event {
-            Event::Cached => self.done += 1,
-            Event::TrainingStarted { resumed } => {
-                self.last.insert(place, Instant::now());
-                if *resumed {
-                    eprintln!("{name}: goes on from its checkpoint");
-                }
-            }
+            Event::TrainingStarted { .. } => drop(self.last.insert(place, Instant::now())),
             Event::Training(progress) => {
                 let last = self.last.entry(place).or_insert_with(Instant::now);
                 if last.elapsed() >= QUIET_INTERVAL {
@@ -267,16 +307,14 @@ impl Lines {
                     eprintln!("{name}: {}", training_text(progress));
                 }
             }
-            Event::EvaluationStarted { .. } => {}
-            Event::Finished => self.ended(name, "computed"),
-            Event::Failed(failure) => self.ended(name, &failure_text(failure)),
-            Event::Taken { owner } => self.ended(name, &format!("in work elsewhere ({owner})")),
-            Event::Note(text) => eprintln!("{name}: note: {text}"),
+            Event::Ended(outcome) => {
+                self.done += 1;
+                if let Some(how) = ended_text(outcome) {
+                    eprintln!("[{}/{}] {name}: {how}", self.done, self.n_runs);
+                }
+            }
+            Event::TrainingStopped { .. } | Event::Failed(_) | Event::Waits { .. } => {}
+            Event::Note(_) | Event::EvaluationStarted { .. } => {}
         }
-    }
-
-    fn ended(&mut self, name: &str, how: &str) {
-        self.done += 1;
-        eprintln!("[{}/{}] {name}: {how}", self.done, self.n_runs);
     }
 }

@@ -5,12 +5,11 @@ use clap::Args;
 use crate::commands::arguments::{ComputeArguments, OutputArguments};
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
-use crate::commands::{Ending, gather, open, plan_lock, print, print_json, sweep};
+use crate::commands::{Ending, failures, gather, open, plan_lock, print, print_json, sweep};
 use crate::experiment::Experiment;
 use crate::record::Pretrain;
 use crate::report::row::Status;
 use crate::results;
-use crate::runner::Policy;
 use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
@@ -25,12 +24,12 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let lock = plan_lock::for_computing(arguments, device)?;
     let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::ComputeBase)?;
     keep_first_seed(&mut experiment);
-    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: false, jobs: 1 };
+    let policy = sweep::policy(arguments, false, 1);
     let lock = lock.apply(&mut experiment, device.1, arguments.output.quiet)?;
     let (store, summary) = sweep::compute(arguments, device, &experiment, lock.as_ref(), policy)?;
     show(arguments.output, &experiment, &store)?;
     if !arguments.output.quiet {
-        eprintln!("{}", sweep::closing_line(&summary));
+        eprintln!("{}{}", sweep::closing_line(&summary), failures::report(&experiment, &summary).trim_end());
     }
     Ok(sweep::ending(&summary))
 }

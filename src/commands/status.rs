@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::commands::arguments::{ExperimentArguments, OutputArguments, PlanArguments};
 use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
-use crate::commands::{Ending, count, gather, open, print, print_json};
+use crate::commands::{Ending, count, gather, in_work, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::results::{self, State};
@@ -42,10 +42,13 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         .iter()
         .map(|(backend, experiment)| counted(store.as_ref(), *backend, experiment))
         .collect::<Result<_, _>>()?;
+    let in_work = in_work::of(store.as_ref(), &experiments)?;
     let name = &experiments[0].1.name;
     if arguments.output.json {
         let backend = |count: &Count| json!({ "backend": count.backend.name(), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });
-        print_json(&json!({ "experiment": name, "backends": counts.iter().map(backend).collect::<Vec<_>>() }))?;
+        print_json(
+            &json!({ "experiment": name, "backends": counts.iter().map(backend).collect::<Vec<_>>(), "in_work": in_work::as_json(&in_work) }),
+        )?;
         return Ok(Ending::Complete);
     }
     let mut text = format!("{name}: {}\n", count(experiments[0].1.cells.len() * experiments[0].1.seeds.len(), "run"));
@@ -61,6 +64,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     }
     let with_results: Vec<Backend> =
         counts.iter().filter(|count| count.complete > 0).map(|count| count.backend).collect();
+    text.push_str(&in_work::text(&in_work));
     text.push_str(&mixes(&with_results));
     print(&text)?;
     Ok(Ending::Complete)

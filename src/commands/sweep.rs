@@ -2,30 +2,25 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::commands::arguments::ComputeArguments;
 use crate::commands::error::CommandError;
+use crate::commands::interruption::Watch;
 use crate::commands::open::Reading;
 use crate::commands::progress::Display;
-use crate::commands::{Ending, count, gather, open, plan_lock, print, print_json};
+use crate::commands::{Ending, count, failures, gather, open, plan_lock, print, print_json};
 use crate::device::cuda::plan_lock::PlanLock;
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
-use crate::record::FailureKind;
 use crate::report::atomic_file::write_atomically;
 use crate::report::render::Format;
 use crate::report::row::Row;
 use crate::report::table::AblationTable;
 use crate::report::{histories, parquet};
-use crate::runner::{Policy, Summary, Sweep};
+use crate::runner::{Departure, Interrupt, Policy, Summary, Sweep, panics};
 use crate::store::Store;
-
-/// For a device that several runs share.
-const MEMORY_HINT: &str = "\nwhat ran out of memory has more of it with fewer `--jobs`";
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -41,7 +36,7 @@ pub struct Arguments {
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let Arguments { compute: arguments, fail_fast, jobs } = arguments;
-    let policy = Policy { retry_failed: arguments.retry_failed, fail_fast: *fail_fast, jobs: usize::from(*jobs) };
+    let policy = policy(arguments, *fail_fast, usize::from(*jobs));
     let device = open::backend(arguments.device.device)?;
     let lock = plan_lock::for_computing(arguments, device)?;
     let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
@@ -60,10 +55,21 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let files = write_tables(arguments, &experiment, &store, &rows)?;
     if !arguments.output.quiet {
         let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        let memory = if *jobs > 1 && ran_out_of_memory(&summary) { MEMORY_HINT } else { "" };
-        eprintln!("{}{memory}\nwrote {}", closing_line(&summary), files.join(" and "));
+        eprintln!("{}\nwrote {}", closing_line(&summary), files.join(" and "));
+        eprint!("{}", failures::report(&experiment, &summary));
     }
     Ok(ending(&summary))
+}
+
+/// What the arguments say of how to go about it.
+pub fn policy(arguments: &ComputeArguments, fail_fast: bool, jobs: usize) -> Policy {
+    Policy {
+        retry_failed: arguments.retry_failed,
+        fail_fast,
+        jobs,
+        wait: !arguments.no_wait,
+        disk_floor_bytes: arguments.disk_floor.0,
+    }
 }
 
 /// Runs what is missing on a backend and its device; the experiment's runs, in the file's order. `lock` is the one in
@@ -76,31 +82,16 @@ pub fn compute(
     policy: Policy,
 ) -> Result<(Store, Summary), CommandError> {
     let store = open::store(&arguments.experiment.places, experiment.smoke)?;
-    let interrupt = interrupt_flag();
+    let interrupt = Arc::new(Interrupt::default());
+    let watch = Watch::begin(&interrupt);
+    panics::write_down();
     let mut display = Display::new(experiment, arguments.output.quiet, Arc::clone(&interrupt));
     let origin = open::origin(device, &arguments.device);
     let sweep = Sweep { store: &store, origin, policy, interrupt: &interrupt, plans: lock };
     let summary = sweep.compute(experiment, &mut display);
+    watch.work_ended();
     display.finish();
-    let summary = summary?;
-    Ok((store, summary))
-}
-
-/// The first Ctrl-C, SIGTERM or SIGHUP leaves after the step under way, with a checkpoint; the second leaves at once.
-/// The store is whole either way.
-fn interrupt_flag() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Registered first, so that it sees the flag the second registration set at an earlier signal.
-        let forced = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
-        let gentle = signal_hook::flag::register(signal, Arc::clone(&flag));
-        if forced.is_err() || gentle.is_err() {
-            eprintln!(
-                "note: this system lets no signal be caught; an interruption loses the steps since the last checkpoint"
-            );
-        }
-    }
-    flag
+    Ok((store, summary?))
 }
 
 /// Writes the results as Parquet: one row a cell, seed and metric, and the histories of all runs.
@@ -124,26 +115,20 @@ fn write_tables(
     Ok(vec![results, history_file])
 }
 
-fn ran_out_of_memory(summary: &Summary) -> bool {
-    summary.failed.iter().any(|(_, failure)| failure.kind == FailureKind::OutOfMemory)
-}
-
 /// The exit a summary means.
 pub fn ending(summary: &Summary) -> Ending {
-    if summary.interrupted {
-        Ending::Interrupted
-    } else if !summary.failed.is_empty() {
-        Ending::Incomplete
-    } else if summary.taken > 0 {
-        Ending::Taken
-    } else {
-        Ending::Complete
+    match summary.departure {
+        Some(Departure::Interrupted) => Ending::Interrupted,
+        Some(Departure::Preempted) => Ending::Preempted,
+        None if !summary.failed.is_empty() || summary.without_room > 0 => Ending::Incomplete,
+        None if summary.taken > 0 => Ending::Taken,
+        None => Ending::Complete,
     }
 }
 
 /// What was done, in a line; what to do next, where there is something.
 pub fn closing_line(summary: &Summary) -> String {
-    let stopped = !summary.failed.is_empty() || summary.taken > 0 || summary.interrupted;
+    let stopped = !summary.failed.is_empty() || summary.taken + summary.without_room > 0 || summary.departure.is_some();
     let mut parts = vec![match (summary.computed, summary.cached) {
         (0, cached) if stopped => format!("computed nothing, {} from the store", count(cached, "run")),
         (0, cached) => format!("computed nothing, all {} from the store", count(cached, "run")),
@@ -151,30 +136,46 @@ pub fn closing_line(summary: &Summary) -> String {
         (computed, cached) => format!("computed {}, {cached} from the store", count(computed, "run")),
     }];
     if !summary.failed.is_empty() {
-        parts.push(format!("{} failed", summary.failed.len()));
+        parts.push(format!("{} failed", summary.n_failed()));
     }
     if summary.taken > 0 {
         parts.push(format!("{} in work elsewhere", summary.taken));
     }
-    let mut line = parts.join(", ");
-    if summary.interrupted {
-        line.push_str("\ninterrupted; the same command goes on from here");
+    if summary.without_room > 0 {
+        parts.push(format!("{} not begun for want of space", summary.without_room));
     }
-    if summary.failed.iter().any(|(_, failure)| failure.kind.is_deterministic()) {
-        line.push_str("\nwhat failed would fail again as it is; `--retry-failed` tries all the same");
+    let mut line = parts.join(", ");
+    match summary.departure {
+        Some(Departure::Interrupted) => line.push_str("\ninterrupted; the same command goes on from here"),
+        Some(Departure::Preempted) => line.push_str("\nasked to leave; the same command goes on from here"),
+        None => {}
+    }
+    if let Some(shortage) = &summary.shortage {
+        line.push_str(&format!("\n{shortage}"));
     }
     line
 }
 
 fn summary_json(summary: &Summary) -> serde_json::Value {
-    let failed = summary.failed.iter().map(|(place, failure)| {
-        serde_json::json!({ "cell": place.cell, "seed": place.seed, "kind": format!("{:?}", failure.kind), "message": failure.message, "step": failure.step })
+    let failed = summary.failed.iter().map(|(place, stage)| {
+        let failure = &stage.failure;
+        serde_json::json!({
+            "cell": place.cell,
+            "seed": place.seed,
+            "key": stage.key,
+            "kind": format!("{:?}", failure.kind),
+            "message": failure.message,
+            "step": failure.step,
+            "log": failure.log,
+        })
     });
     serde_json::json!({
         "computed": summary.computed,
         "cached": summary.cached,
         "failed": failed.collect::<Vec<_>>(),
         "taken": summary.taken,
-        "interrupted": summary.interrupted,
+        "without_room": summary.without_room,
+        "interrupted": summary.departure == Some(Departure::Interrupted),
+        "preempted": summary.departure == Some(Departure::Preempted),
     })
 }

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::commands::arguments::{DeviceChoice, ExperimentArguments, PlanArguments};
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
-use crate::commands::{Ending, gather, open, plan_lock, print, print_json};
+use crate::commands::{Ending, gather, in_work, open, plan_lock, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::report::render::Format;
@@ -63,6 +63,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
             FormatChoice::Csv => Format::Csv,
         }))?;
     }
+    eprint!("{}", in_work::text(&in_work::of(store.as_ref(), &experiments)?));
     Ok(Ending::Complete)
 }
 

@@ -3,8 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::content::Key;
 use crate::data::Dataset;
 use crate::device::Pool;
@@ -17,106 +15,173 @@ use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results;
+use crate::runner::journal::Journal;
 use crate::runner::provenance::Begun;
 use crate::runner::reporter::Pulse;
-use crate::runner::stage::{Claimed, Encoder, claimed, executor_failure, fail, panic_failure, retire_unusable};
-use crate::runner::{Event, Outcome, Runner, RunnerError, records};
-use crate::store::Claim;
-
-/// Test features kept with an evaluation, for maps drawn from the store alone.
-const KEPT_FEATURES: usize = 2_000;
+use crate::runner::stage::{
+    Claimed, Encoder, Source, claimed, commit_failure, executor_failure, fail, retire_unusable, storage_failure,
+};
+use crate::runner::training::loaded;
+use crate::runner::{Event, KEPT_FEATURES, Runner, RunnerError, panics, records};
+use crate::store::{BlobRef, Claim};
+use crate::train::Request;
 
 /// Evaluates the encoder of one run.
 pub struct Evaluator<'a> {
     runner: &'a Runner<'a>,
     run: &'a Run,
     dataset: &'a Dataset,
-    encoder: Encoder,
+    source: Source,
     /// Of the bank and the queries, once an evaluation asked for them.
     features: Option<[Features; 2]>,
     /// On the executor's device, where it has one.
     kernels: LoadedKernels,
 }
 
+/// How one evaluation ended.
+pub enum Ended {
+    Computed,
+    Cached,
+    Taken(String),
+    Failed(Failure),
+    Interrupted,
+    /// The checkpoint on record is bad.
+    Unreadable {
+        checkpoint: BlobRef,
+        problem: String,
+    },
+}
+
+/// What keeps an evaluation from its answer.
+enum Obstacle {
+    Failure(Failure),
+    Unreadable { checkpoint: BlobRef, problem: String },
+    Interrupted,
+}
+
+impl From<Failure> for Obstacle {
+    fn from(failure: Failure) -> Obstacle {
+        Obstacle::Failure(failure)
+    }
+}
+
 impl<'a> Evaluator<'a> {
-    pub fn new(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset, encoder: Encoder) -> Evaluator<'a> {
-        Evaluator { runner, run, dataset, encoder, features: None, kernels: LoadedKernels::default() }
+    pub fn new(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset, source: Source) -> Evaluator<'a> {
+        Evaluator { runner, run, dataset, source, features: None, kernels: LoadedKernels::default() }
+    }
+
+    /// Digest of the checkpoint it evaluates.
+    pub fn checkpoint(&self) -> Key {
+        self.source.checkpoint()
     }
 
     pub fn evaluate(
         &mut self,
-        evaluation: &Evaluation,
+        (evaluation, name): (&Evaluation, &str),
         key: Key,
-        tell: &mut dyn FnMut(&Event),
-    ) -> Result<Outcome, RunnerError> {
-        let (runner, begun) = (self.runner, Begun::now());
-        let claim = loop {
-            match claimed(runner, &key, tell)? {
+        journal: &mut Journal,
+    ) -> Result<Ended, RunnerError> {
+        let runner = self.runner;
+        let mut claim = loop {
+            match claimed(runner.store.lookup(&key)?, journal) {
                 Claimed::Mine(claim) => break claim,
-                Claimed::Taken(owner) => return Ok(Outcome::Taken(owner)),
-                Claimed::Published => match results::evaluation(runner.store, key, Some(self.encoder.checkpoint))? {
-                    results::State::Hit(_) => return Ok(Outcome::Cached),
-                    unusable => retire_unusable(runner, &key, unusable, tell)?,
+                Claimed::Taken(owner) => return Ok(Ended::Taken(owner)),
+                Claimed::Published => match results::evaluation(runner.store, key, Some(self.checkpoint()))? {
+                    results::State::Hit(_) => return Ok(Ended::Cached),
+                    unusable => retire_unusable(runner, &key, unusable, journal)?,
                 },
             }
         };
-        let failure = match catch_unwind(AssertUnwindSafe(|| self.outcome(evaluation, &claim))) {
-            Ok(Ok(Some(outcome))) => {
-                self.commit(evaluation, &outcome, claim, begun, tell)?;
-                return Ok(Outcome::Computed);
-            }
-            Ok(Ok(None)) => return Ok(Outcome::Interrupted),
-            Ok(Err(failure)) => failure,
-            Err(panic) => panic_failure(panic.as_ref()),
+        journal.tell(&Event::EvaluationStarted { name });
+        let begun = Begun::now();
+        let body = match panics::caught(|| self.body(evaluation, &mut claim, begun)) {
+            Ok(body) => body,
+            Err(panic) => Err(Obstacle::Failure(journal.panicked(panic))),
         };
-        fail(runner, claim, &self.run.evaluation_preimage(evaluation), &failure, begun)?;
-        Ok(Outcome::EvaluationFailed(failure))
+        let preimage = self.run.evaluation_preimage(evaluation);
+        Ok(match body {
+            Ok(body) => match claim.commit(&body, &preimage) {
+                Ok(committed) => {
+                    if committed.divergence.is_some_and(|divergence| !divergence.blobs_agree) {
+                        let text = "another process evaluated this too, with other results; the first ones stay";
+                        journal.tell(&Event::Note(text));
+                    }
+                    journal.note(&format!("{name} took {:.1} s", begun.seconds()));
+                    Ended::Computed
+                }
+                // The claim went with the commit; what failed is told, and tried again by the next sweep.
+                Err(error) => Ended::Failed(journal.failed(storage_failure(&error))),
+            },
+            Err(Obstacle::Interrupted) => Ended::Interrupted,
+            Err(Obstacle::Unreadable { checkpoint, problem }) => Ended::Unreadable { checkpoint, problem },
+            Err(Obstacle::Failure(failure)) => Ended::Failed(fail(runner, claim, &preimage, failure, begun, journal)),
+        })
     }
 
-    /// The protocol's answer; none when interrupted before there was one.
-    fn outcome(&mut self, evaluation: &Evaluation, claim: &Claim) -> Result<Option<Evaluated>, Failure> {
-        let runner = self.runner;
-        let interrupted = || runner.should_stop();
-        if self.features.is_none() && !interrupted() {
+    /// The record's text, its blobs kept.
+    fn body(&mut self, evaluation: &Evaluation, claim: &mut Claim, begun: Begun) -> Result<String, Obstacle> {
+        let outcome = self.outcome(evaluation, claim)?;
+        let prepared = self.prepare(evaluation, &outcome, claim, begun);
+        prepared.map_err(|error| Obstacle::Failure(commit_failure(&error)))
+    }
+
+    /// The executor with the run's encoder in it.
+    fn encoder(&mut self) -> Result<&mut Encoder, Obstacle> {
+        if let Source::Stored(checkpoint) = self.source {
+            match loaded(self.runner, self.run, &checkpoint)? {
+                Ok(encoder) => self.source = Source::Ready(encoder),
+                Err(problem) => return Err(Obstacle::Unreadable { checkpoint, problem }),
+            }
+        }
+        match &mut self.source {
+            Source::Ready(encoder) => Ok(encoder),
+            Source::Stored(_) => unreachable!("it was loaded above"),
+        }
+    }
+
+    /// The protocol's answer.
+    fn outcome(&mut self, evaluation: &Evaluation, claim: &Claim) -> Result<Evaluated, Obstacle> {
+        let (runner, run, dataset) = (self.runner, self.run, self.dataset);
+        let goes_on = || runner.request() == Request::Go;
+        let mut kernels = std::mem::take(&mut self.kernels);
+        let mut features = self.features.take();
+        let encoder = self.encoder()?;
+        if features.is_none() && goes_on() {
             let mut pulse = Pulse::new(claim);
             let go_on = &mut || {
                 // A lost claim costs duplicate work, never a result.
                 let _ = pulse.beat();
-                !interrupted()
+                goes_on()
             };
-            let executor = self.encoder.executor.as_mut();
-            let extracted = extract(self.run, self.dataset, executor, &runner.pool, go_on);
-            self.features = extracted.map_err(|error| executor_failure(&error))?;
+            let extracted = extract(run, dataset, encoder.executor.as_mut(), &runner.pool, go_on);
+            features = extracted.map_err(|error| executor_failure(&error))?;
         }
-        let Some(features) = self.features.as_ref().filter(|_| !interrupted()) else {
-            return Ok(None);
+        let Some(found) = features.as_ref().filter(|_| goes_on()) else {
+            return Err(Obstacle::Interrupted);
         };
-        let (executor, n_classes) = (self.encoder.executor.as_mut(), self.run.facts.n_classes);
-        let outcome = evaluated(evaluation, features, n_classes, &runner.pool, (executor, &mut self.kernels));
-        outcome.map(Some).map_err(|error| evaluation_failure(&error))
+        let executor: &mut dyn Executor = encoder.executor.as_mut();
+        let device = (executor, &mut kernels);
+        let outcome = evaluated(evaluation, found, run.facts.n_classes, &runner.pool, device);
+        (self.features, self.kernels) = (features, kernels);
+        Ok(outcome.map_err(|error| evaluation_failure(&error))?)
     }
 
-    fn commit(
+    /// Keeps an answer's blobs and writes the record that names them.
+    fn prepare(
         &self,
         evaluation: &Evaluation,
         outcome: &Evaluated,
-        mut claim: Claim,
+        claim: &mut Claim,
         begun: Begun,
-        tell: &mut dyn FnMut(&Event),
-    ) -> Result<(), RunnerError> {
+    ) -> Result<String, RunnerError> {
         let predictions: Vec<u8> = outcome.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
         claim.put_blob(blob::PREDICTIONS, &predictions)?;
         if let Some([_, queries]) = &self.features {
             let kept = to_safetensors(queries, KEPT_FEATURES).map_err(RunnerError::artefact)?;
             claim.put_blob(blob::FEATURES, &kept)?;
         }
-        let record = records::evaluation(self.run, self.dataset, evaluation, outcome, self.encoder.checkpoint, begun);
-        let body = records::body(self.runner, *claim.key(), Stage::Evaluation(record), begun);
-        let committed = claim.commit(&body, &self.run.evaluation_preimage(evaluation))?;
-        if committed.divergence.is_some_and(|divergence| !divergence.blobs_agree) {
-            tell(&Event::Note("another process evaluated this too, with other results; the first ones stay"));
-        }
-        Ok(())
+        let record = records::evaluation(self.run, self.dataset, evaluation, outcome, self.checkpoint(), begun);
+        Ok(records::body(self.runner, *claim.key(), Stage::Evaluation(record), begun))
     }
 }
 
@@ -143,5 +208,5 @@ fn evaluation_failure(error: &EvaluateError) -> Failure {
         | EvaluateError::Classes { .. }
         | EvaluateError::Gpu(_) => FailureKind::Other,
     };
-    Failure { kind, message: error.to_string(), step: None }
+    Failure::new(kind, error.to_string())
 }

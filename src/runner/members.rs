@@ -5,21 +5,24 @@
 //! under way at once: the second finds what became of the first.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::content::Key;
 use crate::device::Pool;
 use crate::device::cuda::plan_lock::PlanLock;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
-use crate::record::Failure;
+use crate::results;
+use crate::runner::board::{Board, Turn};
+use crate::runner::journal::Journal;
 use crate::runner::provenance::Origin;
+use crate::runner::room::{Needed, missing_bytes};
 use crate::runner::shelf::Shelf;
-use crate::runner::stage::panic_failure;
-use crate::runner::{Audience, Event, Outcome, Place, Policy, Runner, RunnerError, Summary};
+use crate::runner::stage::storage_failure;
+use crate::runner::{
+    Audience, Event, Interrupt, Outcome, Place, Policy, Room, Runner, RunnerError, StageFailure, Summary, panics,
+};
 use crate::store::Store;
 
 /// A sweep to carry out; nothing here can change a result.
@@ -28,8 +31,8 @@ pub struct Sweep<'a> {
     /// Its `threads` are those of all members together.
     pub origin: Origin,
     pub policy: Policy,
-    /// Set from outside to leave at the next step.
-    pub interrupt: &'a AtomicBool,
+    /// Told from outside to leave at the next step.
+    pub interrupt: &'a Interrupt,
     /// How a GPU's convolutions are computed; its digest is in the keys of the runs.
     pub plans: Option<&'a PlanLock>,
 }
@@ -38,7 +41,8 @@ impl Sweep<'_> {
     /// Every run of the experiment that the store does not hold. The summary is in the file's order, whoever was first.
     ///
     /// # Errors
-    /// What stops a whole sweep: the store's, or a data set that cannot be read. Runs under way stop with a checkpoint.
+    /// What stops a whole sweep: a data set that cannot be read, or too little space to begin. Runs under way stop with a
+    /// checkpoint.
     pub fn compute(
         &self,
         experiment: &Experiment,
@@ -47,18 +51,24 @@ impl Sweep<'_> {
         let cells = experiment.cells.iter().enumerate();
         let runs: Vec<(Place, &Run)> =
             cells.flat_map(|(cell, of)| of.runs.iter().map(move |run| (Place { cell, seed: run.seed }, run))).collect();
-        let board = Board::new(runs.iter().map(|(_, run)| run.pretrain_key()).collect(), self.policy.fail_fast);
-        let (shelf, audience) = (Shelf::default(), Mutex::new(audience));
+        let keys = runs.iter().map(|(_, run)| run.pretrain_key()).collect();
+        let board = Board::new(keys, self.policy, self.interrupt);
+        let (shelf, room, audience) = (Shelf::default(), Room::new(self.policy.disk_floor_bytes), Mutex::new(audience));
         let n_members = self.policy.jobs.min(board.n_trainings()).max(1);
+        self.check_room(&runs, &room, n_members)?;
         let work = |member: usize| {
-            let runner = self.member(member, n_members, &board.leaving, &shelf);
-            while let Some(turn) = board.take() {
+            let runner = self.member((member, n_members), &board.leaving, &shelf, &room);
+            let waits = &mut |index: usize, owner: &str| {
+                locked(&audience).tell(runs[index].0, &Event::Waits { owner });
+            };
+            while let Some(turn) = board.take(waits) {
                 let (place, run) = runs[turn.index];
                 let tell = &mut |event: &Event| locked(&audience).tell(place, event);
-                match outcome(&runner, run, turn.failed_before, tell) {
+                match outcome(&runner, run, &turn, tell) {
                     Ok(outcome) => {
-                        board.put(turn.index, outcome.clone());
-                        announce(&outcome, turn.is_last, tell);
+                        if board.put(turn.index, &outcome) {
+                            tell(&Event::Ended(&outcome));
+                        }
                     }
                     Err(error) => board.stop(error),
                 }
@@ -72,10 +82,36 @@ impl Sweep<'_> {
             // The calling thread is a member too.
             work(0);
         });
-        board.summary(&runs, self.interrupt.load(Ordering::Relaxed))
+        board.summary(&runs.iter().map(|(place, _)| *place).collect::<Vec<_>>())
     }
 
-    fn member<'b>(&'b self, member: usize, n_members: usize, leaving: &'b AtomicBool, shelf: &'b Shelf) -> Runner<'b> {
+    /// Refuses to begin what cannot be kept. Runs that share a training need it once.
+    fn check_room(&self, runs: &[(Place, &Run)], room: &Room, n_members: usize) -> Result<(), RunnerError> {
+        let mut all = Needed::default();
+        let mut seen = BTreeSet::new();
+        for (_, run) in runs {
+            let state = results::inspect(self.store, run)?;
+            if state.is_complete() {
+                continue;
+            }
+            let needed = missing_bytes(run, &state, seen.insert(run.pretrain_key()));
+            all.kept_bytes += needed.kept_bytes;
+            all.passing_bytes = all.passing_bytes.max(needed.passing_bytes);
+        }
+        let needed_bytes = all.kept_bytes + n_members as u64 * all.passing_bytes;
+        match room.lacks(self.store, needed_bytes) {
+            Some(shortage) if needed_bytes > 0 => Err(RunnerError::NoRoom(shortage)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn member<'b>(
+        &'b self,
+        (member, n_members): (usize, usize),
+        leaving: &'b AtomicBool,
+        shelf: &'b Shelf,
+        room: &'b Room,
+    ) -> Runner<'b> {
         let threads = share(self.origin.threads as usize, member, n_members);
         Runner {
             store: self.store,
@@ -85,6 +121,7 @@ impl Sweep<'_> {
             interrupt: self.interrupt,
             leaving,
             shelf,
+            room,
             plans: self.plans,
             gpu: OnceCell::new(),
         }
@@ -96,154 +133,25 @@ fn share(threads: usize, member: usize, n_members: usize) -> usize {
     (threads / n_members + usize::from(member < threads % n_members)).max(1)
 }
 
-/// A panic is the failure of the run it happened in.
-fn outcome(
-    runner: &Runner,
-    run: &Run,
-    failed_before: Option<Failure>,
-    tell: &mut dyn FnMut(&Event),
-) -> Result<Outcome, RunnerError> {
-    if let Some(failure) = failed_before {
-        return Ok(Outcome::TrainingFailed(failure));
+/// A panic is the failure of the run it happened in, and so is a disk that refuses.
+fn outcome(runner: &Runner, run: &Run, turn: &Turn, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
+    let journal = &mut Journal::new(run, tell);
+    if let Some(failure) = &turn.failed_before {
+        journal.tell(&Event::Failed(failure));
+        return Ok(Outcome::TrainingFailed(failure.clone()));
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| runner.run(run, tell)));
-    outcome.unwrap_or_else(|panic| Ok(Outcome::TrainingFailed(panic_failure(panic.as_ref()))))
-}
-
-/// What the run has not told by itself.
-fn announce(outcome: &Outcome, is_last: bool, tell: &mut dyn FnMut(&Event)) {
-    match outcome {
-        Outcome::Taken(owner) if is_last => tell(&Event::Taken { owner }),
-        Outcome::TrainingFailed(failure) | Outcome::EvaluationFailed(failure) => tell(&Event::Failed(failure)),
-        Outcome::Taken(_) | Outcome::Cached | Outcome::Computed | Outcome::Interrupted => {}
-    }
+    let failure = match panics::caught(|| runner.run(run, journal)) {
+        Ok(Ok(outcome)) => return Ok(outcome),
+        Ok(Err(RunnerError::Store(error))) => storage_failure(&error),
+        Ok(Err(error)) => return Err(error),
+        Err(panic) => journal.panicked(panic),
+    };
+    let failure = StageFailure { key: run.pretrain_key(), failure: journal.failed(failure) };
+    runner.note_full(&failure.failure);
+    journal.tell(&Event::Failed(&failure));
+    Ok(Outcome::TrainingFailed(failure))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A run handed out.
-#[derive(Debug, PartialEq)]
-pub struct Turn {
-    pub index: usize,
-    /// How its training failed in another cell of this sweep.
-    pub failed_before: Option<Failure>,
-    /// Another process had it in work the first time; there is no third.
-    pub is_last: bool,
-}
-
-/// Who computes what, and what came of it.
-pub struct Board {
-    /// Of the training of every run.
-    keys: Vec<Key>,
-    fail_fast: bool,
-    /// Set to have every member leave at its next step.
-    pub leaving: AtomicBool,
-    standing: Mutex<Standing>,
-    /// Told of every outcome.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Standing {
-    /// In the file's order.
-    waiting: VecDeque<usize>,
-    under_way: BTreeSet<Key>,
-    /// What other processes had in work when it was its turn.
-    elsewhere: BTreeSet<usize>,
-    second_round: bool,
-    /// Cells that share a training share its failure too.
-    failed: BTreeMap<Key, Failure>,
-    outcomes: BTreeMap<usize, Outcome>,
-    error: Option<RunnerError>,
-}
-
-impl Board {
-    pub fn new(keys: Vec<Key>, fail_fast: bool) -> Board {
-        let standing = Mutex::new(Standing { waiting: (0..keys.len()).collect(), ..Standing::default() });
-        Board { keys, fail_fast, leaving: AtomicBool::new(false), standing, changed: Condvar::new() }
-    }
-
-    pub fn n_trainings(&self) -> usize {
-        self.keys.iter().collect::<BTreeSet<_>>().len()
-    }
-
-    /// The next run whose training nobody has under way, once there is one; none when there is nothing left to do.
-    pub fn take(&self) -> Option<Turn> {
-        let mut standing = locked(&self.standing);
-        loop {
-            if self.leaving.load(Ordering::Relaxed) {
-                return None;
-            }
-            let free = standing.waiting.iter().position(|&index| !standing.under_way.contains(&self.keys[index]));
-            if let Some(index) = free.and_then(|position| standing.waiting.remove(position)) {
-                let key = self.keys[index];
-                standing.under_way.insert(key);
-                let failed_before = standing.failed.get(&key).cloned();
-                return Some(Turn { index, failed_before, is_last: standing.second_round });
-            }
-            if standing.under_way.is_empty() {
-                if standing.second_round || standing.elsewhere.is_empty() {
-                    return None;
-                }
-                // What others had in work when it was this sweep's turn may be there by now.
-                standing.second_round = true;
-                standing.waiting = std::mem::take(&mut standing.elsewhere).into_iter().collect();
-            } else {
-                standing = self.changed.wait(standing).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-    }
-
-    /// How a run ended that was taken.
-    pub fn put(&self, index: usize, outcome: Outcome) {
-        let mut standing = locked(&self.standing);
-        let key = self.keys[index];
-        standing.under_way.remove(&key);
-        match &outcome {
-            Outcome::TrainingFailed(failure) => drop(standing.failed.insert(key, failure.clone())),
-            Outcome::Taken(_) | Outcome::Cached | Outcome::Computed => {}
-            Outcome::EvaluationFailed(_) | Outcome::Interrupted => {}
-        }
-        let failed = matches!(outcome, Outcome::TrainingFailed(_) | Outcome::EvaluationFailed(_));
-        if outcome == Outcome::Interrupted || (failed && self.fail_fast) {
-            self.leaving.store(true, Ordering::Relaxed);
-        }
-        if matches!(outcome, Outcome::Taken(_)) && !standing.second_round {
-            standing.elsewhere.insert(index);
-        } else {
-            standing.outcomes.insert(index, outcome);
-        }
-        self.changed.notify_all();
-    }
-
-    /// Ends the sweep with the first error.
-    pub fn stop(&self, error: RunnerError) {
-        let mut standing = locked(&self.standing);
-        standing.error.get_or_insert(error);
-        self.leaving.store(true, Ordering::Relaxed);
-        self.changed.notify_all();
-    }
-
-    /// What came of all, in the file's order. A member that left because of another's failure was not interrupted.
-    fn summary(self, runs: &[(Place, &Run)], interrupted: bool) -> Result<Summary, RunnerError> {
-        let standing = self.standing.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = standing.error {
-            return Err(error);
-        }
-        let mut summary = Summary::default();
-        for (index, outcome) in standing.outcomes {
-            match outcome {
-                Outcome::Cached => summary.cached += 1,
-                Outcome::Computed => summary.computed += 1,
-                Outcome::Taken(_) => summary.taken += 1,
-                Outcome::TrainingFailed(failure) | Outcome::EvaluationFailed(failure) => {
-                    summary.failed.push((runs[index].0, failure));
-                }
-                Outcome::Interrupted => summary.interrupted |= interrupted,
-            }
-        }
-        Ok(summary)
-    }
 }

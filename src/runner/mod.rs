@@ -1,18 +1,26 @@
 //! Carries out a sweep: for each run, key → lookup → reuse or compute → commit, kept after every stage.
 
+mod board;
 mod evaluation;
+mod interrupt;
+mod journal;
 mod members;
+pub mod panics;
 pub mod provenance;
 mod records;
 mod reporter;
+mod room;
 mod shelf;
 mod stage;
+#[cfg(test)]
+mod storage_tests;
 #[cfg(test)]
 mod tests;
 mod training;
 pub mod tuning;
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::content::Key;
@@ -22,14 +30,20 @@ use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::gpu::Properties;
 use crate::executor::ExecutorError;
 use crate::experiment::run::Run;
-use crate::record::Failure;
+use crate::record::{Failure, FailureKind};
 use crate::results::{self, State};
+use crate::runner::journal::Journal;
 use crate::runner::provenance::Origin;
 use crate::runner::shelf::Shelf;
 use crate::store::{Store, StoreError};
-use crate::train::Progress;
+use crate::train::{Progress, Request};
 
+pub use crate::runner::interrupt::{Departure, Interrupt};
 pub use crate::runner::members::Sweep;
+pub use crate::runner::room::{Room, Shortage, bytes_needed};
+
+/// Test features kept with an evaluation, for maps drawn from the store alone.
+const KEPT_FEATURES: usize = 2_000;
 
 /// What computes runs, one at a time: a member of a sweep.
 pub struct Runner<'a> {
@@ -37,10 +51,11 @@ pub struct Runner<'a> {
     pool: Pool,
     origin: Origin,
     policy: Policy,
-    interrupt: &'a AtomicBool,
+    interrupt: &'a Interrupt,
     /// Set by another member: leave at the next step.
     leaving: &'a AtomicBool,
     shelf: &'a Shelf,
+    room: &'a Room,
     /// How a GPU's convolutions are computed; its digest is in the keys of the runs.
     plans: Option<&'a PlanLock>,
     /// The GPU in use, once there is one.
@@ -55,27 +70,38 @@ pub struct Policy {
     pub fail_fast: bool,
     /// Runs computed at the same time, at most.
     pub jobs: usize,
+    /// Wait for the runs that other processes have in work, and take over those that die.
+    pub wait: bool,
+    /// Bytes that stay free where the store is: no run begins that would go below.
+    pub disk_floor_bytes: u64,
 }
 
 /// What happens, as it happens.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    Cached,
+    /// With so many steps done before.
     TrainingStarted {
-        resumed: bool,
+        done: u64,
     },
     Training(Progress),
+    /// Left before its end; the next sweep goes on from step `kept`, 0 for from the start.
+    TrainingStopped {
+        done: u64,
+        kept: u64,
+    },
     EvaluationStarted {
         name: &'a str,
     },
-    Finished,
-    Failed(&'a Failure),
-    /// Another process computes it.
-    Taken {
+    /// A stage gave no result, now or at an earlier time that would repeat itself.
+    Failed(&'a StageFailure),
+    /// There is nothing left to do but to wait for what another process computes.
+    Waits {
         owner: &'a str,
     },
     /// Something worth a line that stops nothing.
     Note(&'a str),
+    /// Told last, once a run.
+    Ended(&'a Outcome),
 }
 
 /// Where in the grid an event happened.
@@ -90,14 +116,33 @@ pub trait Audience {
     fn tell(&mut self, place: Place, event: &Event);
 }
 
+/// A stage that gave no result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageFailure {
+    pub key: Key,
+    pub failure: Failure,
+}
+
 /// How a sweep ended. Counts are of runs: a cell has one a seed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
     pub computed: usize,
     pub cached: usize,
-    pub failed: Vec<(Place, Failure)>,
+    /// A line a stage, in the file's order.
+    pub failed: Vec<(Place, StageFailure)>,
     pub taken: usize,
-    pub interrupted: bool,
+    /// Runs that were not begun for want of space.
+    pub without_room: usize,
+    pub shortage: Option<Shortage>,
+    /// Why it left before everything was done.
+    pub departure: Option<Departure>,
+}
+
+impl Summary {
+    /// Runs of which a stage failed.
+    pub fn n_failed(&self) -> usize {
+        self.failed.iter().map(|(place, _)| place).collect::<BTreeSet<_>>().len()
+    }
 }
 
 /// What stops a whole sweep.
@@ -109,6 +154,8 @@ pub enum RunnerError {
     Data(#[from] DataError),
     #[error("the data set changed while it was in use: its digest was {expected}, now it is {found}; run again")]
     DataChanged { expected: Key, found: Key },
+    #[error("{0}")]
+    NoRoom(Shortage),
     #[error("failed to write down a result: {0}")]
     Artefact(String),
     #[error("the convolutions could not be timed: {0}")]
@@ -128,10 +175,13 @@ pub enum Outcome {
     Cached,
     Computed,
     /// There is no encoder, so nothing else of the run was tried.
-    TrainingFailed(Failure),
-    /// The encoder is there; the first of the evaluations that failed.
-    EvaluationFailed(Failure),
+    TrainingFailed(StageFailure),
+    /// The encoder is there; the evaluations that failed.
+    EvaluationsFailed(Vec<StageFailure>),
+    /// By whom.
     Taken(String),
+    /// Not begun.
+    NoRoom(Shortage),
     Interrupted,
 }
 
@@ -140,43 +190,60 @@ impl Runner<'_> {
     ///
     /// # Panics
     /// When the run's key was made of another lock than the one in use: its result would lie under a wrong key.
-    fn run(&self, run: &Run, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, RunnerError> {
+    fn run(&self, run: &Run, journal: &mut Journal) -> Result<Outcome, RunnerError> {
         assert_eq!(run.plans, self.plans.map(tuning::digest), "the lock in the run's key and the one in use");
         let known = results::inspect(self.store, run)?;
         if known.is_complete() {
-            tell(&Event::Cached);
             return Ok(Outcome::Cached);
         }
-        if let Some(failure) = self.repeats(&known.pretrain) {
-            return Ok(Outcome::TrainingFailed(failure.clone()));
+        let keys = run.keys();
+        if let Some(failure) = self.repeats(&known.pretrain, keys.pretrain) {
+            journal.tell(&Event::Failed(&failure));
+            return Ok(Outcome::TrainingFailed(failure));
         }
         if matches!(known.pretrain, State::Hit(_)) && known.evaluations.iter().all(|state| self.is_settled(state)) {
-            let failure = known.evaluations.iter().find_map(|state| self.repeats(state));
-            return Ok(failure.map_or(Outcome::Cached, |failure| Outcome::EvaluationFailed(failure.clone())));
+            let states = known.evaluations.iter().zip(keys.evaluations);
+            let failures: Vec<StageFailure> = states.filter_map(|(state, key)| self.repeats(state, key)).collect();
+            failures.iter().for_each(|failure| journal.tell(&Event::Failed(failure)));
+            return Ok(if failures.is_empty() { Outcome::Cached } else { Outcome::EvaluationsFailed(failures) });
         }
-        if self.should_stop() {
+        if self.request() != Request::Go {
             return Ok(Outcome::Interrupted);
         }
-        let dataset = self.shelf.dataset(run)?;
-        let outcome = stage::compute(self, run, &dataset, tell)?;
-        if outcome == Outcome::Computed {
-            tell(&Event::Finished);
+        let needed = room::missing_bytes(run, &known, true);
+        if let Some(shortage) = self.room.lacks(self.store, needed.kept_bytes + needed.passing_bytes) {
+            return Ok(Outcome::NoRoom(shortage));
         }
-        Ok(outcome)
+        let dataset = self.shelf.dataset(run)?;
+        stage::compute(self, run, &dataset, journal)
     }
 
     /// A failure on record that would only repeat itself, where that is not asked for.
-    fn repeats<'b, T>(&self, state: &'b State<T>) -> Option<&'b Failure> {
-        state.failure().filter(|failure| failure.kind.is_deterministic() && !self.policy.retry_failed)
+    fn repeats<T>(&self, state: &State<T>, key: Key) -> Option<StageFailure> {
+        let failure = state.failure().filter(|failure| failure.kind.is_deterministic() && !self.policy.retry_failed)?;
+        Some(StageFailure { key, failure: failure.clone() })
     }
 
     /// Nothing to compute: a result, or a failure that would repeat itself.
     fn is_settled<T>(&self, state: &State<T>) -> bool {
-        matches!(state, State::Hit(_)) || self.repeats(state).is_some()
+        let repeats = |failure: &Failure| failure.kind.is_deterministic() && !self.policy.retry_failed;
+        matches!(state, State::Hit(_)) || state.failure().is_some_and(repeats)
     }
 
-    /// Whether to leave at the next step.
-    fn should_stop(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed)
+    /// After a write that found no space no run begins.
+    fn note_full(&self, failure: &Failure) {
+        if failure.kind == FailureKind::DiskFull {
+            self.room.is_full();
+        }
+    }
+
+    /// Whether to leave at the next step, and what to keep first.
+    fn request(&self) -> Request {
+        match self.interrupt.departure() {
+            Some(Departure::Interrupted) => Request::Stop,
+            Some(Departure::Preempted) => Request::StopAfterCheckpoint,
+            None if self.leaving.load(Ordering::Relaxed) => Request::StopAfterCheckpoint,
+            None => Request::Go,
+        }
     }
 }

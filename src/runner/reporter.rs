@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::runner::journal::Journal;
 use crate::runner::{Event, Runner};
 use crate::store::{Claim, StoreError};
-use crate::train::{Progress, Watcher};
+use crate::train::{KeepError, Progress, Request, Watcher};
 
 /// Well within the ten minutes after which another host may think this one gone.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -34,28 +35,42 @@ pub struct Reporter<'a, 'b> {
     claim: &'a Claim,
     pulse: Pulse<'a>,
     runner: &'a Runner<'a>,
-    tell: &'a mut (dyn FnMut(&Event) + 'b),
+    journal: &'a mut Journal<'b>,
+    /// Steps behind the checkpoint that is kept now.
+    kept: u64,
 }
 
 impl<'a, 'b> Reporter<'a, 'b> {
-    pub fn new(claim: &'a Claim, runner: &'a Runner<'a>, tell: &'a mut (dyn FnMut(&Event) + 'b)) -> Reporter<'a, 'b> {
-        Reporter { claim, pulse: Pulse::new(claim), runner, tell }
+    pub fn new(claim: &'a Claim, runner: &'a Runner<'a>, journal: &'a mut Journal<'b>) -> Reporter<'a, 'b> {
+        Reporter { claim, pulse: Pulse::new(claim), runner, journal, kept: 0 }
+    }
+
+    /// After `done` steps it leaves before the end.
+    pub fn stopped(&mut self, done: u64) {
+        self.journal.tell(&Event::TrainingStopped { done, kept: self.kept });
     }
 }
 
 impl Watcher for Reporter<'_, '_> {
+    fn start(&mut self, done: u64) {
+        self.kept = done;
+        self.journal.tell(&Event::TrainingStarted { done });
+    }
+
     fn step(&mut self, progress: &Progress) {
-        (self.tell)(&Event::Training(*progress));
+        self.journal.tell(&Event::Training(*progress));
         if let Err(error) = self.pulse.beat() {
-            (self.tell)(&Event::Note(&error.to_string()));
+            self.journal.tell(&Event::Note(&error.to_string()));
         }
     }
 
-    fn keep(&mut self, checkpoint: &[u8]) -> Result<(), String> {
-        self.claim.save_progress(checkpoint).map_err(|error| error.to_string())
+    fn keep(&mut self, done: u64, checkpoint: &[u8]) -> Result<(), KeepError> {
+        self.claim.save_progress(checkpoint)?;
+        self.kept = done;
+        Ok(())
     }
 
-    fn should_stop(&self) -> bool {
-        self.runner.should_stop()
+    fn request(&self) -> Request {
+        self.runner.request()
     }
 }

@@ -1,65 +1,69 @@
 //! The training stage: an encoder from its record, or trained now.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::content::Key;
 use crate::data::Dataset;
 use crate::executor::{self, Executor, Setting};
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results::{self, State};
+use crate::runner::journal::Journal;
 use crate::runner::provenance::Begun;
 use crate::runner::reporter::Reporter;
-use crate::runner::stage::{Claimed, Encoder, Step, claimed, executor_failure, fail, panic_failure, retire_unusable};
-use crate::runner::{Event, Outcome, Runner, RunnerError, records};
-use crate::store::{BlobRef, Claim, Progress as Kept, StoreError};
+use crate::runner::stage::{
+    Claimed, Encoder, Source, Step, claimed, commit_failure, executor_failure, fail, retire_unusable, storage_failure,
+};
+use crate::runner::{Event, Outcome, Runner, RunnerError, StageFailure, panics, records};
+use crate::store::{BlobRef, Claim, Committed, Progress as Kept, StoreError};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::{self, TrainError, Trained};
+use crate::train::{self, Request, TrainError, Trained};
 use crate::views::{self, Pipeline};
 
 /// Images on the contact sheet kept with a training.
 const SHEET_IMAGES: usize = 64;
 
+/// The training of a run: on record, or done now. The executor is built under the claim.
 pub fn trained(
     runner: &Runner,
     run: &Run,
     dataset: &Dataset,
-    tell: &mut dyn FnMut(&Event),
-) -> Result<Step<Encoder>, RunnerError> {
+    journal: &mut Journal,
+) -> Result<Step<Source>, RunnerError> {
     let key = run.pretrain_key();
-    let lock = runner.plans.cloned().unwrap_or_default();
-    let mut executor = match executor::build_locked(&run.model, &setting(runner, run), run.backend, &lock) {
-        Ok(mut executor) => {
-            if let Some(resident) = executor.resident() {
-                // Set once: a sweep computes on one GPU.
-                let _ = runner.gpu.set(resident.gpu().properties());
-            }
-            executor
-        }
-        Err(error) => return Ok(Step::Ended(Outcome::TrainingFailed(executor_failure(&error)))),
-    };
     loop {
-        if let State::Hit(found) = results::pretrain(runner.store, key)? {
-            let stored = found.entry.blobs[blob::CHECKPOINT];
-            match read_checkpoint(runner, &stored, executor.as_ref())? {
-                Ok(checkpoint) => {
-                    executor.load(&checkpoint.state);
-                    return Ok(Step::Done(Encoder { executor, checkpoint: stored.digest }));
-                }
-                Err(problem) => {
-                    tell(&Event::Note(&format!("trains again: {problem}")));
-                    runner.store.set_aside(&stored)?;
-                    runner.store.retire(&key)?;
-                }
-            }
+        if let State::Hit(found) = results::pretrain(runner.store, key)?
+            && !found.checkpoint_dropped()
+        {
+            return Ok(Step::Done(Source::Stored(found.entry.blobs[blob::CHECKPOINT])));
         }
-        match claimed(runner, &key, tell)? {
-            Claimed::Mine(claim) => return train_and_commit(runner, run, dataset, claim, executor, tell),
+        match claimed(runner.store.lookup_whole(&key)?, journal) {
+            Claimed::Mine(claim) => return train_under(claim, runner, run, dataset, journal),
             Claimed::Taken(owner) => return Ok(Step::Ended(Outcome::Taken(owner))),
-            Claimed::Published => retire_unusable(runner, &key, results::pretrain(runner.store, key)?, tell)?,
+            Claimed::Published => retire_unusable(runner, &key, results::pretrain(runner.store, key)?, journal)?,
         }
     }
+}
+
+/// An executor for the run, without state.
+fn executor(runner: &Runner, run: &Run) -> Result<Box<dyn Executor>, Failure> {
+    let lock = runner.plans.cloned().unwrap_or_default();
+    let built = executor::build_locked(&run.model, &setting(runner, run), run.backend, &lock);
+    let mut executor = built.map_err(|error| executor_failure(&error))?;
+    if let Some(resident) = executor.resident() {
+        // Set once: a sweep computes on one GPU.
+        let _ = runner.gpu.set(resident.gpu().properties());
+    }
+    Ok(executor)
+}
+
+/// The encoder of a checkpoint on record. The inner error says that the checkpoint is bad.
+pub fn loaded(runner: &Runner, run: &Run, stored: &BlobRef) -> Result<Result<Encoder, String>, Failure> {
+    let mut executor = executor(runner, run)?;
+    let read = read_checkpoint(runner, stored, executor.as_ref());
+    Ok(read.map_err(|error| storage_failure(&error))?.map(|checkpoint| {
+        executor.load(&checkpoint.state);
+        Encoder { executor, checkpoint: stored.digest }
+    }))
 }
 
 /// The inner error says that the checkpoint is bad, the outer one only that it could not be judged.
@@ -75,56 +79,96 @@ fn read_checkpoint(
     }
 }
 
-fn train_and_commit(
+/// Trains and publishes under a claim.
+fn train_under(
+    mut claim: Claim,
     runner: &Runner,
     run: &Run,
     dataset: &Dataset,
-    claim: Claim,
-    mut executor: Box<dyn Executor>,
-    tell: &mut dyn FnMut(&Event),
-) -> Result<Step<Encoder>, RunnerError> {
+    journal: &mut Journal,
+) -> Result<Step<Source>, RunnerError> {
     let begun = Begun::now();
-    let kept = match claim.progress()? {
-        Kept::Saved(bytes) => Some(bytes),
-        Kept::Absent => None,
-        Kept::Damaged(problem) => {
-            tell(&Event::Note(&format!("starts anew: {problem}")));
-            None
+    let outcome = match panics::caught(|| train_and_prepare(&mut claim, runner, run, dataset, begun, journal)) {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(journal.panicked(panic)),
+    };
+    let failure = match outcome {
+        Ok(None) => return Ok(Step::Ended(Outcome::Interrupted)),
+        Ok(Some(Prepared { encoder, body })) => {
+            let committed = claim.commit(&body, &run.pretrain_preimage());
+            let settled = committed.map_err(|error| storage_failure(&error));
+            match settled.and_then(|committed| settled_on(runner, run, encoder, &committed, journal)) {
+                Ok(encoder) => return Ok(Step::Done(Source::Ready(encoder))),
+                // The claim went with the commit; what failed is told, and tried again by the next sweep.
+                Err(failure) => journal.failed(failure),
+            }
         }
+        Err(failure) => fail(runner, claim, &run.pretrain_preimage(), failure, begun, journal),
     };
-    tell(&Event::TrainingStarted { resumed: kept.is_some() });
-    let mut attempt = |resume: Option<&[u8]>| {
-        let mut reporter = Reporter::new(&claim, runner, tell);
-        let (images, executor) = (&dataset.train.images, executor.as_mut());
-        catch_unwind(AssertUnwindSafe(|| train::pretrain(run, images, executor, &runner.pool, resume, &mut reporter)))
-    };
-    let mut result = attempt(kept.as_deref());
-    // A checkpoint of an older format, for one: what it would have saved is computed again.
-    if let (Some(_), Ok(Err(TrainError::Checkpoint(_)))) = (&kept, &result) {
-        result = attempt(None);
-    }
-    let failure = match result {
-        Ok(Ok(trained)) => {
-            return commit(runner, run, dataset, claim, (&trained, executor), begun, tell).map(Step::Done);
-        }
-        Ok(Err(TrainError::Interrupted { .. })) => return Ok(Step::Ended(Outcome::Interrupted)),
-        Ok(Err(error)) => train_failure(&error),
-        Err(panic) => panic_failure(panic.as_ref()),
-    };
-    fail(runner, claim, &run.pretrain_preimage(), &failure, begun)?;
+    runner.note_full(&failure);
+    let failure = StageFailure { key: run.pretrain_key(), failure };
+    journal.tell(&Event::Failed(&failure));
     Ok(Step::Ended(Outcome::TrainingFailed(failure)))
 }
 
-/// Publishes a training: blobs, then the record that names them.
-fn commit(
+/// A training whose blobs are kept and whose record is written, but not yet published.
+struct Prepared {
+    encoder: Encoder,
+    body: String,
+}
+
+/// None where it was asked to leave.
+fn train_and_prepare(
+    claim: &mut Claim,
     runner: &Runner,
     run: &Run,
     dataset: &Dataset,
-    mut claim: Claim,
+    begun: Begun,
+    journal: &mut Journal,
+) -> Result<Option<Prepared>, Failure> {
+    let mut executor = executor(runner, run)?;
+    let kept = match claim.progress().map_err(|error| storage_failure(&error))? {
+        Kept::Saved(bytes) => Some(bytes),
+        Kept::Absent => None,
+        Kept::Damaged(problem) => {
+            journal.tell(&Event::Note(&format!("starts anew: {problem}")));
+            None
+        }
+    };
+    let _under_way = runner.interrupt.training();
+    let mut attempt = |resume: Option<&[u8]>| {
+        let mut reporter = Reporter::new(claim, runner, journal);
+        let images = &dataset.train.images;
+        let result = train::pretrain(run, images, executor.as_mut(), &runner.pool, resume, &mut reporter);
+        if let Err(TrainError::Interrupted { step }) = &result {
+            reporter.stopped(step + 1);
+        }
+        result
+    };
+    let mut result = attempt(kept.as_deref());
+    // A checkpoint of an older format, for one: what it would have saved is computed again.
+    if let (Some(_), Err(TrainError::Checkpoint(_))) = (&kept, &result) {
+        result = attempt(None);
+    }
+    match result {
+        Ok(trained) => {
+            let prepared = prepare(claim, runner, run, dataset, (&trained, executor), begun);
+            prepared.map(Some).map_err(|error| commit_failure(&error))
+        }
+        Err(TrainError::Interrupted { .. }) => Ok(None),
+        Err(error) => Err(train_failure(&error, runner.request())),
+    }
+}
+
+/// Keeps a training's blobs and writes the record that names them.
+fn prepare(
+    claim: &mut Claim,
+    runner: &Runner,
+    run: &Run,
+    dataset: &Dataset,
     (trained, mut executor): (&Trained, Box<dyn Executor>),
     begun: Begun,
-    tell: &mut dyn FnMut(&Event),
-) -> Result<Encoder, RunnerError> {
+) -> Result<Prepared, RunnerError> {
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let sheet = views::contact_sheet(&pipeline, &dataset.train.images, SHEET_IMAGES).map_err(RunnerError::artefact)?;
     let bytes = trained.checkpoint.to_bytes(executor.plan()).map_err(RunnerError::artefact)?;
@@ -137,20 +181,38 @@ fn commit(
     }
     let stage = Stage::Pretrain(records::pretrain(run, trained, executor.plan()));
     let body = records::body(runner, run.pretrain_key(), stage, begun);
-    let committed = claim.commit(&body, &run.pretrain_preimage())?;
-    let Some(first) = committed.entry.blobs.get(blob::CHECKPOINT).filter(|first| first.digest != checkpoint) else {
-        return Ok(Encoder { executor, checkpoint });
-    };
-    // Another process was first and its bits differ: its encoder is the one on record, so it is the one to evaluate.
-    tell(&Event::Note(&divergence_note(&run.pretrain_key())));
-    let theirs = read_checkpoint(runner, first, executor.as_ref())?.map_err(RunnerError::artefact)?;
-    executor.load(&theirs.state);
-    Ok(Encoder { executor, checkpoint: first.digest })
+    Ok(Prepared { encoder: Encoder { executor, checkpoint }, body })
 }
 
-fn divergence_note(key: &Key) -> String {
-    let short = key.short();
-    format!("two computations of {short} gave different bits; the first stays, the second is kept beside it")
+/// The encoder to evaluate after a commit: one's own, or that of the record that was there first.
+fn settled_on(
+    runner: &Runner,
+    run: &Run,
+    mut encoder: Encoder,
+    committed: &Committed,
+    journal: &mut Journal,
+) -> Result<Encoder, Failure> {
+    let first = committed.entry.blobs.get(blob::CHECKPOINT);
+    let Some(first) = first.filter(|first| first.digest != encoder.checkpoint) else {
+        return Ok(encoder);
+    };
+    let key = run.pretrain_key().short();
+    let second =
+        committed.divergence.as_ref().map_or_else(String::new, |kept| format!(" in `{}`", kept.path.display()));
+    // Another process was first and its bits differ: its encoder is the one on record, so it is the one to evaluate.
+    journal.tell(&Event::Note(&format!(
+        "two computations of {key} gave different bits; the first stays, the second is kept beside it"
+    )));
+    let theirs = read_checkpoint(runner, first, encoder.executor.as_ref()).map_err(|error| storage_failure(&error))?;
+    let theirs = theirs.map_err(|problem| {
+        let message = format!(
+            "trained again, {key} has other bits than on record, and the checkpoint on record cannot be evaluated: \
+             {problem}; both records are kept, the second{second}; `ablate show {key}` says what computed the first"
+        );
+        Failure::new(FailureKind::Other, message)
+    })?;
+    encoder.executor.load(&theirs.state);
+    Ok(Encoder { checkpoint: first.digest, ..encoder })
 }
 
 fn setting(runner: &Runner, run: &Run) -> Setting {
@@ -171,12 +233,15 @@ pub fn setting_on(run: &Run, threads: usize, device: usize) -> Setting {
     }
 }
 
-fn train_failure(error: &TrainError) -> Failure {
+/// `request` is what the training was asked for when it failed.
+fn train_failure(error: &TrainError, request: Request) -> Failure {
+    let kept = |error: &train::KeepError| error.downcast_ref::<StoreError>().map(storage_failure);
     let (kind, step) = match error {
         TrainError::NotFinite { step, .. } => (FailureKind::NotFinite, Some(*step)),
         TrainError::Executor(error) => return executor_failure(error),
-        TrainError::Keep(_) => (FailureKind::Storage, None),
+        TrainError::Keep(_) if request == Request::StopAfterCheckpoint => (FailureKind::Preempted, None),
+        TrainError::Keep(error) => (kept(error).map_or(FailureKind::Storage, |failure| failure.kind), None),
         TrainError::Interrupted { .. } | TrainError::Checkpoint(_) => (FailureKind::Other, None),
     };
-    Failure { kind, message: error.to_string(), step }
+    Failure { step, ..Failure::new(kind, error.to_string()) }
 }

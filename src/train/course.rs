@@ -9,7 +9,7 @@ use crate::ops::schedule;
 use crate::random::{Address, Purpose, Stream};
 use crate::train::checkpoint::{Checkpoint, CheckpointError};
 use crate::train::cost::CostMeter;
-use crate::train::{Progress, TrainError, Trained, Watcher};
+use crate::train::{Progress, Request, TrainError, Trained, Watcher};
 
 /// The examples of one step: the epoch's permutation, cut into batches; an incomplete last one is dropped.
 pub struct Order {
@@ -102,7 +102,8 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    /// After `done` steps: keeps a checkpoint where one is due or the watcher wants to leave, tells it how far things are.
+    /// After `done` steps: keeps a checkpoint where one is due or the watcher wants to leave with one, tells it how far
+    /// things are.
     pub fn pause(
         &mut self,
         executor: &dyn Executor,
@@ -111,20 +112,24 @@ impl<'a> Course<'a> {
         watcher: &mut dyn Watcher,
     ) -> Result<(), TrainError> {
         let length_steps = self.run.train.length_steps;
-        let stop = watcher.should_stop() && done < length_steps;
-        let wanted = done.is_multiple_of(self.run.bookkeeping.checkpoint_every_steps) && done < length_steps;
-        if wanted || stop {
-            self.keep(executor, watcher)?;
+        let request = if done < length_steps { watcher.request() } else { Request::Go };
+        let due = done.is_multiple_of(self.run.bookkeeping.checkpoint_every_steps) && done < length_steps;
+        if request == Request::StopAfterCheckpoint || (due && request == Request::Go) {
+            self.keep(executor, done, watcher)?;
         }
         watcher.step(&Progress { step: done, length_steps, loss, images_per_s: self.cost.images_per_s() });
-        if stop { Err(TrainError::Interrupted { step: done - 1 }) } else { Ok(()) }
+        match request {
+            Request::Go => Ok(()),
+            Request::StopAfterCheckpoint | Request::Stop => Err(TrainError::Interrupted { step: done - 1 }),
+        }
     }
 
     /// Has the watcher keep what the run can go on from; the time it takes is the epoch's.
-    fn keep(&mut self, executor: &dyn Executor, watcher: &mut dyn Watcher) -> Result<(), TrainError> {
+    fn keep(&mut self, executor: &dyn Executor, done: u64, watcher: &mut dyn Watcher) -> Result<(), TrainError> {
         let began = Instant::now();
         let checkpoint = Checkpoint::of(finite_state(executor)?).with_epochs(self.cost.so_far());
-        watcher.keep(&checkpoint.to_bytes_with(&self.history, executor.plan())?).map_err(TrainError::Keep)?;
+        let bytes = checkpoint.to_bytes_with(&self.history, executor.plan())?;
+        watcher.keep(done, &bytes).map_err(TrainError::Keep)?;
         self.cost.add(began.elapsed());
         Ok(())
     }

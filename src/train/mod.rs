@@ -21,14 +21,30 @@ use crate::views::Pipeline;
 
 /// What the loop tells while it runs, and asks.
 pub trait Watcher {
+    /// Before the first step: how many are done already.
+    fn start(&mut self, done: u64);
+
     /// After every step.
     fn step(&mut self, progress: &Progress);
 
-    /// Keeps bytes from which the run can go on after a crash.
-    fn keep(&mut self, checkpoint: &[u8]) -> Result<(), String>;
+    /// Keeps bytes from which the run can go on after a crash, with `done` steps behind it.
+    fn keep(&mut self, done: u64, checkpoint: &[u8]) -> Result<(), KeepError>;
 
-    /// Whether to leave at the next step, after a last checkpoint.
-    fn should_stop(&self) -> bool;
+    /// Asked after every step.
+    fn request(&self) -> Request;
+}
+
+/// Why a watcher could not keep a checkpoint; its own error, for it to know again.
+pub type KeepError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a training is asked to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    Go,
+    /// Leave, and be able to go on from this very step.
+    StopAfterCheckpoint,
+    /// Leave at once: the last checkpoint stands.
+    Stop,
 }
 
 /// Where a run stands.
@@ -61,7 +77,7 @@ pub enum TrainError {
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
     #[error("failed to keep a checkpoint: {0}")]
-    Keep(String),
+    Keep(KeepError),
 }
 
 /// The state before the first step.
@@ -88,6 +104,7 @@ pub fn pretrain(
     };
     let mut course = Course::resume(run, &start)?;
     executor.load(&start.state);
+    watcher.start(start.state.step);
     if executor.resident().is_some() {
         resident::train(&mut course, images, executor, start.state.step, watcher)?;
     } else {

@@ -1,8 +1,13 @@
 //! Runs the real binary in a folder of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ablate::store::{Entry, Peek, Store};
 
 /// A working directory with an experiment in it.
 pub struct Workplace {
@@ -18,8 +23,31 @@ pub struct Said {
 }
 
 impl Workplace {
+    /// In memory where the system offers it: what a test proves does not hang on a real disk, its time does.
     pub fn new() -> Workplace {
-        Workplace { folder: tempfile::tempdir().expect("a temporary folder") }
+        let folder = tempfile::TempDir::new_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Workplace { folder: folder.expect("a temporary folder") }
+    }
+
+    /// Where the store of a sweep with no other arguments is.
+    pub fn store(&self) -> PathBuf {
+        self.path().join("results/store")
+    }
+
+    /// The command, started with both ends of what it says kept.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    }
+
+    /// The names in a folder of the store that are of whole files; none where there is no folder yet.
+    pub fn names_in(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.store().join(folder)).into_iter().flatten().flatten();
+        // What is being written is a temporary file beside its name, which begins with a dot.
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with('.'))
+            .collect()
     }
 
     pub fn path(&self) -> &Path {
@@ -69,6 +97,67 @@ impl Said {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}\n{}", self.out))
     }
+}
+
+/// Whether the tests that take longer than a moment are asked for.
+pub fn slow_tests() -> bool {
+    std::env::var_os("ABLATE_SLOW_TESTS").is_some()
+}
+
+/// Adds what a test tried to the file that `ABLATE_TALLY` names, where it does.
+pub fn tally(promise: &str, test: &str, count: u64) {
+    let Some(path) = std::env::var_os("ABLATE_TALLY") else { return };
+    let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+    let line = format!("{promise}\t{test}\t{count}\n");
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("a file to count in");
+}
+
+/// Looks again and again until `is_so`, at most a minute.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends a signal to a child.
+#[cfg(unix)]
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a process has a number");
+    rustix::process::kill_process(pid, signal).expect("a child can be signalled");
+}
+
+/// Every sound record of a store, by key; none where there is no store yet.
+pub fn entries(store: &Path) -> BTreeMap<String, Entry> {
+    if !store.join("ablate-store").exists() {
+        return BTreeMap::new();
+    }
+    let store = Store::open(store).expect("a store");
+    let keys = store.keys().expect("readable keys").into_iter();
+    let sound = keys.filter_map(|key| match store.peek(&key).expect("a readable record") {
+        Peek::Hit(entry) => Some((key.to_string(), entry)),
+        Peek::Absent | Peek::Damaged(_) => None,
+    });
+    sound.collect()
+}
+
+/// Digest of every blob by key and name, each read to its last byte: the bits of every result, without times and hosts.
+#[track_caller]
+pub fn verified_digests(store: &Path) -> BTreeMap<String, String> {
+    let opened = Store::open(store).expect("a store");
+    let mut digests = BTreeMap::new();
+    for key in opened.keys().expect("readable keys") {
+        match opened.verify(&key).expect("a readable record") {
+            Peek::Hit(entry) => {
+                digests
+                    .extend(entry.blobs.iter().map(|(name, blob)| (format!("{key}.{name}"), blob.digest.to_string())));
+            }
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+    digests
 }
 
 /// A sweep of seconds: four runs of a few steps.

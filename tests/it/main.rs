@@ -5,6 +5,13 @@ mod compile_fail;
 
 mod harness;
 mod kernels;
+#[cfg(unix)]
+mod kill;
 mod miniature;
+#[cfg(unix)]
+mod processes;
+mod resume;
+#[cfg(unix)]
+mod signals;
 
 mod tidy;

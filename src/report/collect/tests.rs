@@ -57,7 +57,7 @@ fn evaluation(pretrain: Key, kind: &str, metrics: &[(&str, f64)]) -> Stage {
 }
 
 fn failure(step: Option<u64>) -> Stage {
-    Stage::Failure(Failure { kind: FailureKind::NotFinite, message: "the loss is not finite".to_owned(), step })
+    Stage::Failure(Failure { step, ..Failure::new(FailureKind::NotFinite, "the loss is not finite") })
 }
 
 /// `cell seed evaluation.metric status value|message` of every row.

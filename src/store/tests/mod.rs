@@ -4,7 +4,7 @@ mod claims;
 mod damage;
 mod every_call;
 mod faults;
-mod faulty;
+pub(crate) mod faulty;
 mod power;
 mod scenarios;
 pub(crate) mod tally;
