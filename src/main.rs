@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, bench, doctor, plan, run, show, show_views, status, sweep, table};
+use ablate::commands::{self, bench, doctor, plan, run, show, show_views, status, sweep, table, verify};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),
+        Command::Verify(arguments) => verify::execute(&arguments),
         Command::Bench(arguments) => bench::execute(&arguments),
         Command::ShowViews(arguments) => show_views::execute(&arguments),
         Command::Doctor(arguments) => doctor::execute(&arguments),
