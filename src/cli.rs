@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table};
+use crate::commands::{bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -16,8 +16,8 @@ pub struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 everything is there; 1 internal error; 2 wrong usage or experiment file, nothing ran; \
-3 some runs failed; 4 the store is damaged; 5 another process holds what was asked for; 130 interrupted (Ctrl-C), \
-143 asked to leave (SIGTERM, SIGUSR1, SIGHUP): run again to go on.";
+3 some runs failed; 4 the store is damaged; 5 another process holds what was asked for; 6 `verify` found a divergence; \
+130 interrupted (Ctrl-C), 143 asked to leave (SIGTERM, SIGUSR1, SIGHUP): run again to go on.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -39,6 +39,8 @@ pub enum Command {
     Pin(pin::Arguments),
     /// Show what could go from the store, and remove it when told to
     Gc(gc::Arguments),
+    /// Compute some of what is stored again and compare: bits on the same kind of machine, metrics elsewhere
+    Verify(verify::Arguments),
     /// Measure speed and parity on this machine
     Bench(bench::Arguments),
     /// Write a picture of images and their two views

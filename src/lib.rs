@@ -32,13 +32,13 @@
 //! | 4 | [`ops`] one folder an operation |
 //! | 5 | [`executor`] what computes a Plan |
 //! | 6 | [`train`], [`evaluate`] one visible loop each |
-//! | 7 | [`runner`] what to compute next · [`report`] tables from records · [`bench`] how fast, how far from `cpu` |
+//! | 7 | [`runner`] what to compute next · [`report`] tables from records · [`bench`] how fast, how far from `cpu` · [`verify`] whether a result comes out again |
 //! | 8 | [`commands`] one subcommand a file, all printing |
 //! | 9 | [`cli`] the command line as typed |
 //!
 //! # What is deliberately absent
 //!
-//! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `report`) knows no tensor.
+//! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `report`, `verify`) knows no tensor.
 //! - The numerics wing (`random`, `device`, `data`, `views`, `model`, `ops`, `executor`) knows no experiment file, key of a
 //!   run or table. What they share is the vocabulary of a recipe, plain data in [`experiment::recipe`]; `data` also fills in
 //!   the [`experiment::run::DataFacts`] of a run.
@@ -64,4 +64,5 @@ pub mod results;
 pub mod runner;
 pub mod store;
 pub mod train;
+pub mod verify;
 pub mod views;

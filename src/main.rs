@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table};
+use ablate::commands::{self, bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::execute(&arguments),
         Command::Pin(arguments) => pin::execute(&arguments),
         Command::Gc(arguments) => gc::execute(&arguments),
+        Command::Verify(arguments) => verify::execute(&arguments),
         Command::Bench(arguments) => bench::execute(&arguments),
         Command::ShowViews(arguments) => show_views::execute(&arguments),
         Command::Doctor(arguments) => doctor::execute(&arguments),

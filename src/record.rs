@@ -214,3 +214,26 @@ pub struct Provenance {
     pub seconds: f64,
     pub command: String,
 }
+
+/// What must be equal for two computations of one key to give equal bits: the backend, the target, the instruction sets, and
+/// of a GPU its architecture and the versions of its libraries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MachineClass(BTreeMap<String, String>);
+
+impl Provenance {
+    /// Details of the sitting that change no bit: how many runs shared the device, and the processor beside a GPU.
+    const OF_THE_SITTING: [&str; 2] = ["jobs", "processor"];
+
+    pub fn machine_class(&self) -> MachineClass {
+        let counts = |(name, _): &(&String, &String)| !Provenance::OF_THE_SITTING.contains(&name.as_str());
+        let details = self.details.iter().filter(counts).map(|(name, value)| (name.clone(), value.clone()));
+        MachineClass(details.chain([("backend".to_owned(), self.backend.clone())]).collect())
+    }
+}
+
+impl std::fmt::Display for MachineClass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        f.write_str(&parts.join(", "))
+    }
+}

@@ -21,6 +21,7 @@ pub mod show_views;
 pub mod status;
 pub mod sweep;
 pub mod table;
+pub mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ pub enum Ending {
     Incomplete,
     /// Another process computes what was asked for.
     Taken,
+    /// What was computed again came out otherwise.
+    Diverged,
     Interrupted,
     /// Asked to leave by the system.
     Preempted,
@@ -46,6 +49,7 @@ pub fn conclude(result: Result<Ending, CommandError>) -> ExitCode {
         Ok(Ending::Complete) => 0,
         Ok(Ending::Incomplete) => 3,
         Ok(Ending::Taken) => 5,
+        Ok(Ending::Diverged) => 6,
         Ok(Ending::Interrupted) => 130,
         Ok(Ending::Preempted) => 143,
         Err(error) => {

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod compile_fail;
+mod golden;
 
 mod harness;
 mod kernels;
@@ -15,3 +16,4 @@ mod resume;
 mod signals;
 
 mod tidy;
+mod verify;

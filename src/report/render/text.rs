@@ -122,7 +122,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Cuts at blanks into lines of at most 80 characters where words allow; lines after the first are indented.
-fn wrap(text: &str, indent: &str) -> Vec<String> {
+pub fn wrap(text: &str, indent: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
