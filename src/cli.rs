@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, doctor, plan, run, show, show_views, status, sweep, table};
+use crate::commands::{bench, diff, doctor, explain, plan, run, show, show_views, status, sweep, table};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -26,6 +26,10 @@ pub enum Command {
     Run(run::Arguments),
     /// Say for every run whether it is stored, and what a sweep would compute
     Plan(plan::Arguments),
+    /// Say why each run is stored or not, field by field; takes a key in place of FILE as well
+    Explain(explain::Arguments),
+    /// Compare two stored stages: settings, metrics, blobs and where they came from
+    Diff(diff::Arguments),
     /// Count what is stored, missing and failed
     Status(status::Arguments),
     /// Print the ablation table from what is stored

@@ -2,10 +2,15 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod code;
+pub mod diff;
 pub mod doctor;
 pub mod error;
+pub mod explain;
 mod gather;
+mod lookup;
 pub mod open;
+mod paragraph;
 pub mod plan;
 mod plan_lock;
 pub mod progress;
@@ -13,6 +18,7 @@ pub mod run;
 pub mod show;
 pub mod show_views;
 pub mod status;
+mod survey;
 pub mod sweep;
 pub mod table;
 
