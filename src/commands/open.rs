@@ -48,7 +48,8 @@ pub fn results_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
     if smoke { places.results.join(SMOKE) } else { places.results.clone() }
 }
 
-fn store_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
+/// Where an experiment's records go.
+pub fn store_folder(places: &PlaceArguments, smoke: bool) -> PathBuf {
     match &places.store {
         // Beside the real one, never inside it.
         Some(folder) if smoke => {

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::commands::arguments::PlaceArguments;
 use crate::commands::error::CommandError;
-use crate::commands::{Ending, print, print_json};
-use crate::store::{Entry, Peek, Store};
+use crate::commands::{Ending, lookup, print, print_json};
+use crate::store::{Entry, Store};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -33,7 +33,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
             "there is no store yet: run a sweep first, or name one with `--store DIR`".to_owned(),
         ));
     };
-    let entry = found(&store, &arguments.key)?;
+    let entry = lookup::entry(&store, &arguments.key)?;
     if let Some([name, file]) = arguments.blob.as_deref().and_then(|blob| <&[String; 2]>::try_from(blob).ok()) {
         return write_blob(&store, &entry, name, &PathBuf::from(file));
     }
@@ -55,34 +55,6 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     }
     print(&text)?;
     Ok(Ending::Complete)
-}
-
-/// The entry of the only key that begins so.
-fn found(store: &Store, prefix: &str) -> Result<Entry, CommandError> {
-    let keys = store.find(prefix)?;
-    let key = match keys.as_slice() {
-        [key] => key,
-        [] => {
-            return Err(CommandError::Usage(format!(
-                "no stored key begins with `{prefix}`; `ablate plan FILE` prints the keys of a file"
-            )));
-        }
-        several => {
-            let shown: Vec<String> = several.iter().take(8).map(ToString::to_string).collect();
-            return Err(CommandError::Usage(format!(
-                "{} keys begin with `{prefix}`:\n{}",
-                several.len(),
-                shown.join("\n")
-            )));
-        }
-    };
-    match store.peek(key)? {
-        Peek::Hit(entry) => Ok(entry),
-        Peek::Damaged(problem) => Err(CommandError::Damaged(problem)),
-        Peek::Absent => store
-            .failure(key)?
-            .ok_or_else(|| CommandError::Damaged(format!("the record of {key} went away while it was read"))),
-    }
 }
 
 fn write_blob(store: &Store, entry: &Entry, name: &str, file: &PathBuf) -> Result<Ending, CommandError> {
