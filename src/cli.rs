@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
+use crate::commands::{bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///
@@ -27,6 +27,10 @@ pub enum Command {
     Run(run::Arguments),
     /// Say for every run whether it is stored, and what a sweep would compute
     Plan(plan::Arguments),
+    /// Say why each run is stored or not, field by field; takes a key in place of FILE as well
+    Explain(explain::Arguments),
+    /// Compare two stored stages: settings, metrics, blobs and where they came from
+    Diff(diff::Arguments),
     /// Count what is stored, missing and failed
     Status(status::Arguments),
     /// Print the ablation table from what is stored

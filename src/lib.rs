@@ -29,7 +29,7 @@
 //! | 1 | [`experiment`] what a file says, what will run, the keys |
 //! | 2 | [`record`] what a stage leaves behind · [`history`] what training measured · [`store`] bytes by key · [`data`] data sets |
 //! | 3 | [`results`] the records of a run · [`views`] one file an augmentation · [`model`] typed models and the Plan |
-//! | 4 | [`ops`] one folder an operation |
+//! | 4 | [`ops`] one folder an operation · [`explain`] why a stage is stored or not, what differs, what the rest will take |
 //! | 5 | [`executor`] what computes a Plan |
 //! | 6 | [`train`], [`evaluate`] one visible loop each |
 //! | 7 | [`runner`] what to compute next · [`report`] tables from records · [`bench`] how fast, how far from `cpu` · [`verify`] whether a result comes out again |
@@ -38,7 +38,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `report`, `verify`) knows no tensor.
+//! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `explain`, `report`, `verify`) knows
+//!   no tensor.
 //! - The numerics wing (`random`, `device`, `data`, `views`, `model`, `ops`, `executor`) knows no experiment file, key of a
 //!   run or table. What they share is the vocabulary of a recipe, plain data in [`experiment::recipe`]; `data` also fills in
 //!   the [`experiment::run::DataFacts`] of a run.
@@ -54,6 +55,7 @@ pub mod device;
 pub mod evaluate;
 pub mod executor;
 pub mod experiment;
+pub mod explain;
 pub mod history;
 pub mod model;
 pub mod ops;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, bench, check, doctor, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
+use ablate::commands::{self, bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -12,6 +12,8 @@ fn main() -> ExitCode {
         Command::Sweep(arguments) => sweep::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
         Command::Plan(arguments) => plan::execute(&arguments),
+        Command::Explain(arguments) => explain::execute(&arguments),
+        Command::Diff(arguments) => diff::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::commands::code::CodeArguments;
+
 /// The experiment and what to change in it.
 #[derive(Debug, Clone, Args)]
 pub struct ExperimentArguments {
@@ -99,6 +101,8 @@ pub struct ComputeArguments {
     pub device: DeviceArguments,
     #[command(flatten)]
     pub plans: TuneArguments,
+    #[command(flatten)]
+    pub code: CodeArguments,
     #[command(flatten)]
     pub output: OutputArguments,
     /// Compute again what failed in a way that repeats itself, a loss that is not finite for one

@@ -1,5 +1,6 @@
 //! What the store holds of an experiment, as the tables want it.
 
+use crate::commands::code::{self, CodeArguments};
 use crate::commands::error::CommandError;
 use crate::experiment::Experiment;
 use crate::history::History;
@@ -10,10 +11,11 @@ use crate::report::row::Row;
 use crate::results::{self, State};
 use crate::store::Store;
 
-/// One row a cell, seed and metric.
-pub fn rows(store: Option<&Store>, experiment: &Experiment) -> Result<Vec<Row>, CommandError> {
+/// One row a cell, seed and metric. Says on stderr what the table hides: damage, and hits of other code.
+pub fn rows(store: Option<&Store>, experiment: &Experiment, code: CodeArguments) -> Result<Vec<Row>, CommandError> {
     let records = results::records(store, experiment)?;
     tell_damage(&records.damage);
+    code.tell(&code::census(records.by_key.values()));
     Ok(collect::collect(experiment, |key| records.by_key.get(key).cloned()))
 }
 

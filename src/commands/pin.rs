@@ -8,9 +8,8 @@ use serde_json::json;
 
 use crate::commands::arguments::{ExperimentArguments, PlaceArguments, PlanArguments};
 use crate::commands::error::CommandError;
-use crate::commands::show::only_key;
 use crate::commands::table::{DeviceFilter, on_every_backend};
-use crate::commands::{Ending, count, open, print, print_json};
+use crate::commands::{Ending, count, lookup, open, print, print_json};
 use crate::content::Key;
 use crate::report::render::text::printable;
 use crate::store::{Pin, Store};
@@ -111,7 +110,7 @@ fn named(store: &Store, prefix: &str, remove: bool) -> Result<Key, CommandError>
         store.pins()?.into_iter().map(|pin| pin.key).filter(|key| key.to_string().starts_with(prefix)).collect();
     match pinned.as_slice() {
         [key] if remove => Ok(*key),
-        _ => only_key(store, prefix),
+        _ => lookup::key(store, prefix),
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::arguments::{ComputeArguments, OutputArguments};
+use crate::commands::code::CodeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::{Ending, failures, gather, open, plan_lock, print, print_json, sweep};
@@ -26,8 +27,9 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     keep_first_seed(&mut experiment);
     let policy = sweep::policy(arguments, false, 1);
     let lock = lock.apply(&mut experiment, device.1, arguments.output.quiet)?;
+    arguments.code.put_into(&mut experiment);
     let (store, summary) = sweep::compute(arguments, device, &experiment, lock.as_ref(), policy)?;
-    show(arguments.output, &experiment, &store)?;
+    show(arguments.output, arguments.code, &experiment, &store)?;
     if !arguments.output.quiet {
         eprintln!("{}{}", sweep::closing_line(&summary), failures::report(&experiment, &summary).trim_end());
     }
@@ -40,13 +42,18 @@ fn keep_first_seed(experiment: &mut Experiment) {
 }
 
 /// Every metric of the run, what it cost and its key.
-fn show(output: OutputArguments, experiment: &Experiment, store: &Store) -> Result<(), CommandError> {
+fn show(
+    output: OutputArguments,
+    code: CodeArguments,
+    experiment: &Experiment,
+    store: &Store,
+) -> Result<(), CommandError> {
     let run = &experiment.cells[0].runs[0];
     let state = results::pretrain(store, run.pretrain_key())?;
     let failure = state.failure().map(|failure| failure.message.clone());
     let training = state.hit().map(|found| found.stage);
     let images_per_s = training.as_ref().and_then(Pretrain::images_per_s);
-    let rows = gather::rows(Some(store), experiment)?;
+    let rows = gather::rows(Some(store), experiment, code)?;
     if output.json {
         let metrics: serde_json::Map<_, _> =
             rows.iter().filter_map(|row| Some((row.full_metric(), serde_json::json!(row.value?)))).collect();

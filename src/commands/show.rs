@@ -7,9 +7,8 @@ use serde_json::json;
 
 use crate::commands::arguments::PlaceArguments;
 use crate::commands::error::CommandError;
-use crate::commands::{Ending, print, print_json};
-use crate::content::Key;
-use crate::store::{Entry, Peek, Store};
+use crate::commands::{Ending, lookup, print, print_json};
+use crate::store::{Entry, Store};
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -34,7 +33,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
             "there is no store yet: run a sweep first, or name one with `--store DIR`".to_owned(),
         ));
     };
-    let entry = found(&store, &arguments.key)?;
+    let entry = lookup::entry(&store, &arguments.key)?;
     if let Some([name, file]) = arguments.blob.as_deref().and_then(|blob| <&[String; 2]>::try_from(blob).ok()) {
         return write_blob(&store, &entry, name, &PathBuf::from(file));
     }
@@ -60,33 +59,6 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     }
     print(&text)?;
     Ok(Ending::Complete)
-}
-
-/// The only stored key that begins so.
-pub fn only_key(store: &Store, prefix: &str) -> Result<Key, CommandError> {
-    match store.find(prefix)?.as_slice() {
-        [key] => Ok(*key),
-        [] => Err(CommandError::Usage(format!(
-            "no stored key begins with `{prefix}`; `ablate plan FILE` prints the keys of a file"
-        ))),
-        several => {
-            let shown: Vec<String> = several.iter().take(8).map(ToString::to_string).collect();
-            let found = several.len();
-            Err(CommandError::Usage(format!("{found} keys begin with `{prefix}`:\n{}", shown.join("\n"))))
-        }
-    }
-}
-
-/// The entry of the only key that begins so.
-fn found(store: &Store, prefix: &str) -> Result<Entry, CommandError> {
-    let key = &only_key(store, prefix)?;
-    match store.peek(key)? {
-        Peek::Hit(entry) => Ok(entry),
-        Peek::Damaged(problem) => Err(CommandError::Damaged(problem)),
-        Peek::Absent => store
-            .failure(key)?
-            .ok_or_else(|| CommandError::Damaged(format!("the record of {key} went away while it was read"))),
-    }
 }
 
 fn write_blob(store: &Store, entry: &Entry, name: &str, file: &PathBuf) -> Result<Ending, CommandError> {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::arguments::{ExperimentArguments, OutputArguments, PlanArguments};
+use crate::commands::code::CodeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
 use crate::commands::{Ending, count, gather, in_work, open, print, print_json};
@@ -21,6 +22,8 @@ pub struct Arguments {
     #[command(flatten)]
     pub plans: PlanArguments,
     #[command(flatten)]
+    pub code: CodeArguments,
+    #[command(flatten)]
     pub output: OutputArguments,
 }
 
@@ -36,13 +39,15 @@ struct Count {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
+    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
+    experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let counts: Vec<Count> = experiments
         .iter()
         .map(|(backend, experiment)| counted(store.as_ref(), *backend, experiment))
         .collect::<Result<_, _>>()?;
     let in_work = in_work::of(store.as_ref(), &experiments)?;
+    arguments.code.tell_of(store.as_ref(), &experiments)?;
     let name = &experiments[0].1.name;
     if arguments.output.json {
         let backend = |count: &Count| json!({ "backend": count.backend.name(), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });

@@ -41,8 +41,9 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let lock = plan_lock::for_computing(arguments, device)?;
     let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
     let lock = lock.apply(&mut experiment, device.1, arguments.output.quiet)?;
+    arguments.code.put_into(&mut experiment);
     let (store, summary) = compute(arguments, device, &experiment, lock.as_ref(), policy)?;
-    let rows = gather::rows(Some(&store), &experiment)?;
+    let rows = gather::rows(Some(&store), &experiment, arguments.code)?;
     let table = AblationTable::new(&experiment, &rows, &experiment.table.metric)?;
     if arguments.output.json {
         print_json(

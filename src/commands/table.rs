@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::commands::arguments::{DeviceChoice, ExperimentArguments, PlanArguments};
+use crate::commands::code::CodeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::{Ending, gather, in_work, open, plan_lock, print, print_json};
@@ -21,6 +22,8 @@ pub struct Arguments {
     pub filter: DeviceFilter,
     #[command(flatten)]
     pub plans: PlanArguments,
+    #[command(flatten)]
+    pub code: CodeArguments,
     #[arg(long, value_enum, default_value_t = FormatChoice::Text)]
     pub format: FormatChoice,
     /// Another metric than the file's: `linear.top1`
@@ -48,10 +51,11 @@ pub enum FormatChoice {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
+    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
+    experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let experiment = merged(store.as_ref(), &experiments)?;
-    let rows = gather::rows(store.as_ref(), &experiment)?;
+    let rows = gather::rows(store.as_ref(), &experiment, arguments.code)?;
     let table = AblationTable::new(&experiment, &rows, arguments.metric.as_ref().unwrap_or(&experiment.table.metric))?;
     if arguments.json {
         print_json(&table.to_json())?;

@@ -22,6 +22,12 @@ fn floats(numbers: &[f64]) -> Value {
     Value::List(numbers.iter().map(|&number| Value::float(number)).collect())
 }
 
+/// A stage of these fields. `code`: the program that alone may compute it; without one there is no such leaf.
+pub fn stage(tag: &'static str, mut fields: Vec<(&'static str, Value)>, code: Option<Key>) -> Value {
+    fields.extend(code.map(|digest| ("code", Value::Key(digest))));
+    Value::Record(tag, fields)
+}
+
 pub fn split(split: Split) -> Value {
     match split {
         Split::Official => Value::tag("Official"),

@@ -98,6 +98,7 @@ impl Parts<'_> {
             seed: 0,
             backend: options.backend,
             plans: None,
+            code: None,
             smoke: options.smoke,
             bookkeeping,
         })

@@ -19,6 +19,8 @@ pub struct Run {
     pub backend: Backend,
     /// Digest of the lock that says how a GPU's convolutions are computed, where there is one.
     pub plans: Option<Key>,
+    /// Digest of the program's own code, where results of other code shall not count.
+    pub code: Option<Key>,
     /// Shrunk by `--smoke`: a leaf of every key, so that it can never stand in for the real run.
     pub smoke: bool,
     pub bookkeeping: Bookkeeping,
@@ -77,19 +79,17 @@ impl Run {
 
     /// Everything that can change the trained encoder, and nothing else.
     pub fn pretrain_meaning(&self) -> Value {
-        Value::Record(
-            "Pretrain",
-            vec![
-                ("version", Value::Integer(PRETRAIN_VERSION)),
-                ("smoke", Value::Bool(self.smoke)),
-                ("data", Value::Key(self.data_key())),
-                ("model", meaning::model(&self.model)),
-                ("views", Value::List(self.views.iter().map(meaning::augmentation).collect())),
-                ("train", meaning::train(&self.train, self.plans)),
-                ("seed", Value::Integer(self.seed.into())),
-                ("backend", meaning::backend(self.backend)),
-            ],
-        )
+        let fields = vec![
+            ("version", Value::Integer(PRETRAIN_VERSION)),
+            ("smoke", Value::Bool(self.smoke)),
+            ("data", Value::Key(self.data_key())),
+            ("model", meaning::model(&self.model)),
+            ("views", Value::List(self.views.iter().map(meaning::augmentation).collect())),
+            ("train", meaning::train(&self.train, self.plans)),
+            ("seed", Value::Integer(self.seed.into())),
+            ("backend", meaning::backend(self.backend)),
+        ];
+        meaning::stage("Pretrain", fields, self.code)
     }
 
     pub fn pretrain_key(&self) -> Key {
@@ -102,30 +102,28 @@ impl Run {
 
     /// An evaluation hangs on its training and adds nothing to it. It sees features, and of the views only the normalisation,
     /// which the training's key already holds.
-    fn evaluation_meaning(pretrain: Key, evaluation: &Evaluation) -> Value {
-        Value::Record(
-            "Evaluate",
-            vec![
-                ("version", Value::Integer(EVALUATION_VERSION)),
-                ("pretrain", Value::Key(pretrain)),
-                ("evaluation", meaning::evaluation(evaluation)),
-            ],
-        )
+    fn evaluation_meaning(&self, pretrain: Key, evaluation: &Evaluation) -> Value {
+        let fields = vec![
+            ("version", Value::Integer(EVALUATION_VERSION)),
+            ("pretrain", Value::Key(pretrain)),
+            ("evaluation", meaning::evaluation(evaluation)),
+        ];
+        meaning::stage("Evaluate", fields, self.code)
     }
 
     pub fn evaluation_key(&self, evaluation: &Evaluation) -> Key {
-        Key::of_value(EVALUATION_DOMAIN, &Run::evaluation_meaning(self.pretrain_key(), evaluation))
+        Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(self.pretrain_key(), evaluation))
     }
 
     pub fn evaluation_preimage(&self, evaluation: &Evaluation) -> String {
-        let meaning = Run::evaluation_meaning(self.pretrain_key(), evaluation);
+        let meaning = self.evaluation_meaning(self.pretrain_key(), evaluation);
         format!("{}\n{}", meaning.preimage(EVALUATION_DOMAIN), self.pretrain_preimage())
     }
 
     /// Every key at once: the training's is hashed once and not again for each evaluation.
     pub fn keys(&self) -> RunKeys {
         let pretrain = self.pretrain_key();
-        let of = |evaluation| Key::of_value(EVALUATION_DOMAIN, &Run::evaluation_meaning(pretrain, evaluation));
+        let of = |evaluation| Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(pretrain, evaluation));
         RunKeys { pretrain, evaluations: self.evaluate.iter().map(of).collect() }
     }
 }

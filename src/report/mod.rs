@@ -33,4 +33,4 @@ pub enum ReportError {
 }
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;

@@ -47,6 +47,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
         seed,
         backend: Backend::Cpu,
         plans: None,
+        code: None,
         smoke: false,
         bookkeeping: Bookkeeping { metrics_every_steps: 10, checkpoint_every_steps: 50 },
     }

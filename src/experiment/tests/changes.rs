@@ -76,6 +76,7 @@ pub fn rich_run() -> Run {
         seed: 3,
         backend: Backend::Cpu,
         plans: None,
+        code: None,
         smoke: false,
         bookkeeping: Bookkeeping { metrics_every_steps: 50, checkpoint_every_steps: 100 },
     }
@@ -130,7 +131,7 @@ fn warmup(warmup_steps: u64, end: f64) -> Schedule {
 }
 
 /// Data, model and everything beside training.
-pub const CHANGES: [Change; 25] = [
+pub const CHANGES: [Change; 26] = [
     ("dataset: where the data lie", Moves::Nothing, |run| run.dataset = Dataset::Cifar10 { root: "r".to_owned() }),
     ("facts.n_train: follows from digest and split", Moves::Nothing, |run| run.facts.n_train += 1),
     ("facts.n_test", Moves::Nothing, |run| run.facts.n_test += 1),
@@ -150,6 +151,7 @@ pub const CHANGES: [Change; 25] = [
     ("seed", Moves::Pretrain, |run| run.seed += 1),
     ("backend", Moves::Pretrain, |run| run.backend = Backend::Reference),
     ("plans", Moves::Pretrain, |run| run.plans = Some(Key::of_bytes(b"lock"))),
+    ("code", Moves::Pretrain, |run| run.code = Some(Key::of_bytes(b"source"))),
     ("smoke", Moves::Pretrain, |run| run.smoke = true),
     ("metrics_every", Moves::Nothing, |run| run.bookkeeping.metrics_every_steps += 1),
     ("checkpoint_every", Moves::Nothing, |run| run.bookkeeping.checkpoint_every_steps += 1),

@@ -79,6 +79,7 @@ fn check_changes(base: &Run) {
         seed: _,
         backend: _,
         plans: _,
+        code: _,
         smoke: _,
         bookkeeping: Bookkeeping { metrics_every_steps: _, checkpoint_every_steps: _ },
     } = base;
@@ -192,6 +193,21 @@ fn a_lock_of_plans_is_one_more_leaf_and_none_without_it() {
     for (run, old) in experiment.cells[0].runs.iter().zip(&before.cells[0].runs) {
         assert_eq!(*run, Run { plans: Some(Key::of_bytes(b"a")), ..old.clone() });
     }
+}
+
+#[test]
+fn code_is_one_more_leaf_of_every_stage_and_none_without_it() {
+    let of = |code: Option<&[u8]>| Run { code: code.map(Key::of_bytes), ..rich_run() };
+    let (without, with) = (of(None), of(Some(b"a")));
+    let line = format!("code = {}", Key::of_bytes(b"a"));
+    let lines = |text: &str| text.lines().filter(|found| *found == line).count();
+    assert_eq!((lines(&without.pretrain_preimage()), lines(&with.pretrain_preimage())), (0, 1));
+    for evaluation in &with.evaluate {
+        assert_eq!(lines(&with.evaluation_preimage(evaluation)), 2);
+    }
+    let keys = [None, Some(&b"a"[..]), Some(b"b")].map(|code| of(code).keys());
+    assert_eq!(keys.iter().map(|keys| keys.pretrain).collect::<BTreeSet<Key>>().len(), 3);
+    assert_eq!(keys.iter().flat_map(|keys| keys.evaluations.clone()).collect::<BTreeSet<Key>>().len(), 6);
 }
 
 fn key_of(text: &str) -> Key {
