@@ -4,6 +4,7 @@ mod command_line;
 mod compile_fail;
 
 mod harness;
+mod hostile;
 mod kernels;
 mod miniature;
 
