@@ -54,6 +54,10 @@ test *arguments:
 test-all:
     ABLATE_SLOW_TESTS=1 cargo test --release
 
+# Bytes made to harm, at every reader: a minute a target
+fuzz *arguments:
+    python3 fuzz/run.py {{arguments}}
+
 # Speed of the parts and of the whole
 bench *arguments:
     cargo bench {{arguments}}

@@ -28,7 +28,7 @@
 //! | 0 | [`content`] canonical hashing · [`random`] counter-based streams · [`device`] threads, what the processor can do, GPUs |
 //! | 1 | [`experiment`] what a file says, what will run, the keys |
 //! | 2 | [`record`] what a stage leaves behind · [`history`] what training measured · [`store`] bytes by key · [`data`] data sets |
-//! | 3 | [`results`] the records of a run · [`views`] one file an augmentation · [`model`] typed models and the Plan |
+//! | 3 | [`results`] the records of a run · [`checkpoint`] a training's state as a file · [`views`] one file an augmentation · [`model`] typed models and the Plan |
 //! | 4 | [`ops`] one folder an operation · [`explain`] why a stage is stored or not, what differs, what the rest will take |
 //! | 5 | [`executor`] what computes a Plan |
 //! | 6 | [`train`], [`evaluate`] one visible loop each |
@@ -44,27 +44,45 @@
 //!   run or table. What they share is the vocabulary of a recipe, plain data in [`experiment::recipe`]; `data` also fills in
 //!   the [`experiment::run::DataFacts`] of a run.
 //! - The store knows nothing of SimCLR. A report needs the store alone: no data set, no executor.
+//! - Without the feature `compute` only what reads files is left, for the fuzz targets and for other programs: `content`,
+//!   `random`, `experiment`, `record`, `store`, `data`, `results` and `checkpoint`.
 //! - No order depends on threads, no number on the platform's mathematical library.
 
+#[cfg(feature = "compute")]
 pub mod bench;
+pub mod checkpoint;
+#[cfg(feature = "compute")]
 pub mod cli;
+#[cfg(feature = "compute")]
 pub mod commands;
 pub mod content;
 pub mod data;
+#[cfg(feature = "compute")]
 pub mod device;
+#[cfg(feature = "compute")]
 pub mod evaluate;
+#[cfg(feature = "compute")]
 pub mod executor;
 pub mod experiment;
+#[cfg(feature = "compute")]
 pub mod explain;
+#[cfg(feature = "compute")]
 pub mod history;
+#[cfg(feature = "compute")]
 pub mod model;
+#[cfg(feature = "compute")]
 pub mod ops;
 pub mod random;
 pub mod record;
+#[cfg(feature = "compute")]
 pub mod report;
 pub mod results;
+#[cfg(feature = "compute")]
 pub mod runner;
 pub mod store;
+#[cfg(feature = "compute")]
 pub mod train;
+#[cfg(feature = "compute")]
 pub mod verify;
+#[cfg(feature = "compute")]
 pub mod views;

@@ -1,5 +1,7 @@
 //! What every command on an experiment does first: choose the backend, read the file, open the store.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::commands::arguments::{DeviceArguments, DeviceChoice, ExperimentArguments, PlaceArguments};
@@ -87,9 +89,7 @@ pub fn experiment(
     backend: Backend,
     reading: Reading,
 ) -> Result<Experiment, CommandError> {
-    let read = std::fs::read(&arguments.file);
-    let bytes = read.map_err(|source| CommandError::ReadExperiment { path: arguments.file.clone(), source })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(read(&arguments.file)?).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         CommandError::Usage(format!("`{}` is not text: byte {place} is not UTF-8", arguments.file.display()))
     })?;
@@ -118,6 +118,19 @@ pub fn experiment(
         experiment.name.push_str(&format!("~{}", &changed[..8]));
     }
     Ok(experiment)
+}
+
+/// The bytes of an experiment file; a device that never ends is not read to its end.
+fn read(file: &Path) -> Result<Vec<u8>, CommandError> {
+    let failed = |source| CommandError::ReadExperiment { path: file.to_owned(), source };
+    let mut bytes = Vec::new();
+    let limit = experiment::TEXT_BYTES_MAX;
+    File::open(file).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() > limit {
+        let problem = format!("`{}` is longer than {limit} bytes: expected an experiment file", file.display());
+        return Err(CommandError::Usage(problem));
+    }
+    Ok(bytes)
 }
 
 /// The words for a data set that is not here, with the way to go on without it.

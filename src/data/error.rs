@@ -27,6 +27,13 @@ pub enum DataError {
     )]
     CifarSize { path: PathBuf, bytes: u64, record_bytes: u64 },
 
+    #[error(
+        "`{}` has {n_records} records: expected at most {expected}, as many as the official file; \
+         the file is of another data set, so unpack the archive again",
+        path.display()
+    )]
+    CifarTooLong { path: PathBuf, n_records: u64, expected: u64 },
+
     /// Records are counted from 0.
     #[error(
         "record {record} of `{}` has label {label}: expected a label below {n_classes}; \

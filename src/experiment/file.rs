@@ -82,7 +82,8 @@ fn with_override(
 ) -> Option<Arc<Node>> {
     let whole = Span { source, start: 0, end: text.len() };
     let Some(equals) = text.find('=') else {
-        let message = format!("the override `{text}` has no `=`");
+        let start: String = text.chars().take(80).collect();
+        let message = format!("the override `{start}` has no `=`");
         found.add(Problem::new(whole, "", message).expected("a path and a value, `train.batch=512`"));
         return None;
     };

@@ -20,6 +20,7 @@ mod tests;
 
 pub use crate::experiment::file::{LoadOptions, load};
 pub use crate::experiment::problem::Problems;
+pub use crate::experiment::tree::TEXT_BYTES_MAX;
 
 use crate::content::Key;
 use crate::experiment::recipe::Evaluation;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::experiment::defaults::left_out;
 use crate::experiment::problem::Span;
-use crate::experiment::tree::{Field, Kind, Node};
+use crate::experiment::tree::{Field, Kind, NAME_BYTES_MAX, Node};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -51,21 +51,30 @@ fn shown(steps: &[Step]) -> String {
     text
 }
 
+/// Longer paths are refused: the format needs 5 steps, and what replaces along a path takes its steps one inside another.
+const STEPS_MAX: usize = 16;
+
 /// Why a text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a path")]
-pub struct NotAPath(pub String);
+pub enum NotAPath {
+    #[error("`{0}` is not a path")]
+    Malformed(String),
+    #[error("`{0}` has more than {STEPS_MAX} steps")]
+    TooLong(String),
+}
 
 impl std::str::FromStr for FieldPath {
     type Err = NotAPath;
 
     fn from_str(text: &str) -> Result<FieldPath, NotAPath> {
-        let refused = || NotAPath(text.chars().take(80).collect());
+        let start = || text.chars().take(80).collect::<String>();
+        let refused = || NotAPath::Malformed(start());
         let mut steps = Vec::new();
         for part in text.split('.') {
             let name_end = part.find('[').unwrap_or(part.len());
             let (name, mut rest) = part.split_at(name_end);
             let is_name = name.starts_with(|first: char| first.is_alphabetic() || first == '_')
+                && name.len() <= NAME_BYTES_MAX
                 && name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
             if !is_name {
                 return Err(refused());
@@ -78,6 +87,9 @@ impl std::str::FromStr for FieldPath {
                 let index = digits.parse().ok().filter(|_| is_index).ok_or_else(refused)?;
                 steps.push(Step::Index(index));
                 rest = after;
+            }
+            if steps.len() > STEPS_MAX {
+                return Err(NotAPath::TooLong(start()));
             }
         }
         Ok(FieldPath(steps))

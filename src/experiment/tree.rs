@@ -20,6 +20,9 @@ pub const TEXT_BYTES_MAX: usize = 1 << 18;
 /// Deeper texts are refused; the format needs 9 levels. A level costs a few passes of `ron` over what is inside it.
 const DEPTH_MAX: usize = 16;
 
+/// Longer names are refused: they would fill a terminal in every message that repeats them.
+pub const NAME_BYTES_MAX: usize = 200;
+
 /// A value and its place. Shared, so that a cell of a sweep copies only the way to what it replaces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -165,6 +168,15 @@ fn syntax_problem(source: usize, text: &str, from: usize, error: &ron::error::Sp
     Problem::new(span, "", format!("not valid RON: {message}"))
 }
 
+/// Whether a name is short enough to be repeated; a problem where it is not.
+fn is_sayable(name: &str, span: Span, found: &mut Found) -> bool {
+    if name.len() > NAME_BYTES_MAX {
+        let problem = Problem::new(span, "", format!("a name of {} bytes", name.len()));
+        found.add(problem.expected(format!("at most {NAME_BYTES_MAX}")));
+    }
+    name.len() <= NAME_BYTES_MAX
+}
+
 fn too_deep(span: Span) -> Problem {
     Problem::new(span, "", "the text is nested too deeply").expected(format!("at most {DEPTH_MAX} levels"))
 }
@@ -298,11 +310,14 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn record(&self, name: Option<&str>, inside: Option<&'t str>, depth: usize, found: &mut Found) -> Kind {
+    fn record(&self, name: Option<&'t str>, inside: Option<&'t str>, depth: usize, found: &mut Found) -> Kind {
         let (mut fields, mut items, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         match inside.and_then(|text| self.level(text, false, found)) {
             Some(Level::Fields(raw_fields)) => {
                 for (name, raw) in raw_fields {
+                    if !is_sayable(name, self.span(name), found) {
+                        continue;
+                    }
                     let field = Field {
                         name: name.to_owned(),
                         span: self.span(name),
@@ -318,6 +333,7 @@ impl<'t> Parser<'t> {
             Some(Level::Items(raw_items)) => items = self.nodes(raw_items, depth, found),
             Some(Level::Pairs(_)) | None => {}
         }
+        let name = name.filter(|name| is_sayable(name, self.span(name), found));
         Kind::Record { name: name.map(str::to_owned), fields, items }
     }
 
@@ -360,7 +376,13 @@ fn leading_name(text: &str) -> Option<&str> {
 fn number(text: &str) -> Kind {
     let whole = ron::from_str::<u64>(text).map(Literal::Whole);
     let negative = || ron::from_str::<i64>(text).map(Literal::Negative);
-    let real = || ron::from_str::<f64>(text).map(Literal::Real);
-    let literal = whole.or_else(|_| negative()).or_else(|_| real()).unwrap_or(Literal::Unreadable);
+    let real = || ron::from_str::<f64>(text).ok().filter(|value| *value != 0.0 || is_zero(text)).map(Literal::Real);
+    let literal = whole.or_else(|_| negative()).ok().or_else(real).unwrap_or(Literal::Unreadable);
     Kind::Number { text: text.to_owned(), literal }
+}
+
+/// Whether a real number is spelled as zero: `1e-999` is not, though no type holds it.
+fn is_zero(text: &str) -> bool {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    !mantissa.contains(|digit: char| matches!(digit, '1'..='9'))
 }

@@ -5,6 +5,7 @@ mod compile_fail;
 mod golden;
 
 mod harness;
+mod hostile;
 mod kernels;
 #[cfg(unix)]
 mod kill;

@@ -1,8 +1,8 @@
 //! CIFAR-10 and CIFAR-100 in their official binary version (Krizhevsky 2009, cs.toronto.edu/~kriz/cifar.html).
 //!
 //! A record is one label byte (CIFAR-100: the coarse, then the fine label) and 3,072 pixel bytes: the red, green and
-//! blue plane of a 32×32 image, row by row. A file may hold any positive number of records, so a subset is a data set
-//! too.
+//! blue plane of a 32×32 image, row by row. A file may hold fewer records than the official one, so a subset is a data
+//! set too.
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +41,14 @@ impl Variant {
         match self {
             Variant::Cifar10 => "cifar-10-batches-bin",
             Variant::Cifar100 => "cifar-100-binary",
+        }
+    }
+
+    /// Records of the longest official file of a part.
+    fn records_max(self, part: Part) -> u64 {
+        match (self, part) {
+            (Variant::Cifar10, Part::Train | Part::Test) | (Variant::Cifar100, Part::Test) => 10_000,
+            (Variant::Cifar100, Part::Train) => 50_000,
         }
     }
 
@@ -137,20 +145,21 @@ fn class_names(variant: Variant, root: &Path, folder: &Path) -> Result<Vec<Strin
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    regular_file::open(path)?.take(NAMES_BYTES_LIMIT).read_to_string(&mut text)?;
-    Ok(text)
+    let bytes = regular_file::read(path, NAMES_BYTES_LIMIT)?;
+    String::from_utf8(bytes).map_err(|error| {
+        io::Error::other(format!("byte {} is not UTF-8: expected class names", error.utf8_error().valid_up_to()))
+    })
 }
 
 fn read_images(variant: Variant, part: Part, root: &Path, path: &Path, intake: &mut Intake) -> Result<(), DataError> {
     let mut file =
         regular_file::open(path).map_err(|source| DataError::missing_or_io(variant.layout(), root, path, source))?;
-    let n_records = n_records(variant, path, &file)?;
+    let n_records = n_records(variant, part, path, &file)?;
     let mut records = Vec::new();
     for first in (0..n_records).step_by(RECORDS_PER_READ as usize) {
         let count = RECORDS_PER_READ.min(n_records - first);
         records.resize(count as usize * variant.record_bytes(), 0);
-        file.read_exact(&mut records).map_err(|source| DataError::io(path, source))?;
+        file.read_exact(&mut records).map_err(|source| cut_off(path, source))?;
         for (record, bytes) in (first..).zip(records.chunks_exact(variant.record_bytes())) {
             take_record(variant, part, bytes, intake, |label| DataError::CifarLabel {
                 path: path.to_owned(),
@@ -163,7 +172,8 @@ fn read_images(variant: Variant, part: Part, root: &Path, path: &Path, intake: &
     Ok(())
 }
 
-fn n_records(variant: Variant, path: &Path, file: &File) -> Result<u64, DataError> {
+/// From the length alone, so that a file of terabytes is refused before any of it is read.
+fn n_records(variant: Variant, part: Part, path: &Path, file: &File) -> Result<u64, DataError> {
     let bytes = file.metadata().map_err(|source| DataError::io(path, source))?.len();
     let record_bytes = variant.record_bytes() as u64;
     if bytes == 0 {
@@ -172,7 +182,11 @@ fn n_records(variant: Variant, path: &Path, file: &File) -> Result<u64, DataErro
     if !bytes.is_multiple_of(record_bytes) {
         return Err(DataError::CifarSize { path: path.to_owned(), bytes, record_bytes });
     }
-    Ok(bytes / record_bytes)
+    let (n_records, expected) = (bytes / record_bytes, variant.records_max(part));
+    if n_records > expected {
+        return Err(DataError::CifarTooLong { path: path.to_owned(), n_records, expected });
+    }
+    Ok(n_records)
 }
 
 fn take_record(
@@ -189,6 +203,14 @@ fn take_record(
     }
     let pixels = interleave(planes);
     intake.push(part, u32::from(label), ImageRef { width: SIDE, height: SIDE, pixels: &pixels })
+}
+
+/// The length was asked for first, so an end before it means that someone writes to the file.
+fn cut_off(path: &Path, source: io::Error) -> DataError {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => DataError::io(path, io::Error::other("it became shorter while it was read")),
+        _ => DataError::io(path, source),
+    }
 }
 
 /// Channel × height × width to height × width × channel.

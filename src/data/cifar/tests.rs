@@ -141,7 +141,7 @@ fn every_kind_of_damage_has_its_error() {
     check(
         Variant::Cifar10,
         &|root| fs::write(in10(root, "batches.meta.txt"), [0xff, 0xfe]).unwrap(),
-        "cannot read `ROOT/cifar-10-batches-bin/batches.meta.txt`: stream did not contain valid UTF-8",
+        "cannot read `ROOT/cifar-10-batches-bin/batches.meta.txt`: byte 0 is not UTF-8: expected class names",
     );
     check(
         Variant::Cifar100,
@@ -154,6 +154,53 @@ fn every_kind_of_damage_has_its_error() {
         "record 0 of `ROOT/cifar-100-binary/test.bin` has label 100: expected a label below 100; \
          the file is damaged or of another data set, so unpack the archive again",
     );
+}
+
+/// Refused by their length: a file of a terabyte that is nothing but a hole is not read.
+#[test]
+fn files_of_more_records_than_the_official_ones_are_refused() {
+    let check = |variant: Variant, folder: &str, name: &str, record_bytes: u64, most: u64| {
+        let text = damaged(variant, |root| {
+            let file = fs::File::create(root.join(folder).join(name)).unwrap();
+            file.set_len((1 << 40) / record_bytes * record_bytes).unwrap();
+        });
+        let expected = format!(
+            "`ROOT/{folder}/{name}` has {} records: expected at most {most}, as many as the official file; \
+             the file is of another data set, so unpack the archive again",
+            (1u64 << 40) / record_bytes
+        );
+        assert_eq!(text, expected);
+    };
+    check(Variant::Cifar10, "cifar-10-batches-bin", "data_batch_5.bin", 3073, 10_000);
+    check(Variant::Cifar10, "cifar-10-batches-bin", "test_batch.bin", 3073, 10_000);
+    check(Variant::Cifar100, "cifar-100-binary", "train.bin", 3074, 50_000);
+    check(Variant::Cifar100, "cifar-100-binary", "test.bin", 3074, 10_000);
+    let text = damaged(Variant::Cifar100, |root| {
+        fs::write(root.join("cifar-100-binary/fine_label_names.txt"), "a\n".repeat(1 << 16)).unwrap();
+    });
+    assert!(text.ends_with("fine_label_names.txt`: it is larger than 65536 bytes"), "{text}");
+}
+
+/// The first file of the data set is something else, or leads elsewhere.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let check = |replace: &dyn Fn(&Path), expected: &str| {
+        for name in ["data_batch_1.bin", "batches.meta.txt"] {
+            let text = damaged(Variant::Cifar10, |root| {
+                let path = root.join("cifar-10-batches-bin").join(name);
+                fs::remove_file(&path).unwrap();
+                replace(&path);
+            });
+            assert!(text.contains(&format!("cifar-10-batches-bin/{name}`: {expected}")), "{text}");
+        }
+    };
+    let other = "it is a pipe, a socket or a device: expected a regular file";
+    check(&|path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success()), other);
+    check(&|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()), other);
+    check(&|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(), other);
+    check(&|path| fs::create_dir(path).unwrap(), "it is a folder: expected a regular file");
+    check(&|path| std::os::unix::fs::symlink(path, path).unwrap(), "Too many levels of symbolic links");
 }
 
 #[test]

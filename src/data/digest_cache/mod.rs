@@ -15,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::content::Key;
 use crate::data::fingerprint::Fingerprint;
 use crate::data::intake::Summary;
+use crate::data::regular_file;
 
 const FORMAT: u32 = 1;
 /// The oldest entries go first.
 const MAX_ENTRIES: usize = 64;
+/// A longer file was not written here: 64 entries of 100,000 classes are shorter.
+const FILE_BYTES_LIMIT: u64 = 256 << 20;
 
 /// A file of digests; it need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +90,8 @@ impl DigestCache {
     }
 
     fn entries(&self) -> Vec<Entry> {
-        let contents = fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok());
+        let bytes = regular_file::read(&self.path, FILE_BYTES_LIMIT);
+        let contents = bytes.ok().and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok());
         contents.filter(|contents| contents.format == FORMAT).map(|contents| contents.entries).unwrap_or_default()
     }
 

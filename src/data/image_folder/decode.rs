@@ -1,7 +1,7 @@
 //! One image file to RGB, 8 bits, within bounds that no file can talk its way out of.
 
 use std::borrow::Cow;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{ImageError, ImageReader, Limits, RgbImage};
@@ -17,22 +17,14 @@ const MEMORY_BYTES_LIMIT: u64 = 256 << 20;
 /// The reason of a failure is made for a list of broken files.
 pub(super) fn decode(file: &ImageFile) -> Result<RgbImage, String> {
     let bytes = match &file.content {
-        Content::OnDisk => Cow::Owned(read(file)?),
+        Content::OnDisk => {
+            Cow::Owned(regular_file::read(&file.path, FILE_BYTES_LIMIT).map_err(|error| error.to_string())?)
+        }
         Content::Held(bytes) => Cow::Borrowed(bytes.as_slice()),
     };
     // The decoders are others' code and the bytes anyone's: a panic there is one more kind of broken file.
     catch_unwind(AssertUnwindSafe(|| decode_bytes(&bytes)))
         .unwrap_or_else(|_| Err("the decoder gave up on it".to_owned()))
-}
-
-fn read(file: &ImageFile) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let file = regular_file::open(&file.path).map_err(|error| error.to_string())?;
-    file.take(FILE_BYTES_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > FILE_BYTES_LIMIT {
-        return Err(format!("the file is larger than {FILE_BYTES_LIMIT} bytes"));
-    }
-    Ok(bytes)
 }
 
 fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, String> {

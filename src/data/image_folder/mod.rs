@@ -1,6 +1,10 @@
 //! A folder of images: `root/train/<class>/<image>` and `root/test/<class>/<image>` (or `val`). The root may also be a
 //! `.tar` or `.tar.xz` of these folders, with or without a folder of their own around them.
 //!
+//! A link that stays inside the root is followed, as if what it leads to lay in its place; one that leads out is refused,
+//! so that the data set is what its folder holds. Pipes, sockets and devices are refused and never opened. The digest is of
+//! the pixels that were decoded, whatever becomes of the files meanwhile.
+//!
 //! Any image size and any of JPEG, PNG, WebP and BMP, told apart by content as Pillow does. Alpha is dropped, grey
 //! becomes RGB and an EXIF orientation is not applied, as torchvision's `ImageFolder` has it; 16 bits are rounded to 8.
 

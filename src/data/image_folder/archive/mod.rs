@@ -4,6 +4,7 @@
 //! then they are sorted as a folder is and decoded in the same way. An archive is anyone's: nothing in it is believed
 //! before it is checked, and what it unpacks to is bounded while it unpacks.
 
+mod dictionary;
 mod entries;
 mod meter;
 #[cfg(test)]
@@ -49,6 +50,15 @@ fn read_within(path: &Path, limits: Limits) -> Result<Listing, DataError> {
     if let Some((_, name)) = other {
         return Err(DataError::archive(path, format!("it is compressed with {name}; pack it with `tar -cJf`")));
     }
+    if start.starts_with(XZ_MAGIC)
+        && let Some(bytes) = dictionary::of_first_block(&start).filter(|bytes| *bytes > dictionary::BYTES_MAX)
+    {
+        let problem = format!(
+            "unpacking it takes a dictionary of {bytes} bytes: expected at most {}; pack it with `xz -9` or less",
+            dictionary::BYTES_MAX
+        );
+        return Err(DataError::archive(path, problem));
+    }
     let file = BufReader::with_capacity(READ_BYTES, file);
     // The decompressor and the parser are others' code and the bytes anyone's, as with the decoders.
     let tree = catch_unwind(AssertUnwindSafe(|| {
@@ -66,7 +76,7 @@ fn read_within(path: &Path, limits: Limits) -> Result<Listing, DataError> {
 /// The first bytes of the file, which is rewound.
 fn start_of(file: &mut File) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    file.by_ref().take(XZ_MAGIC.len() as u64).read_to_end(&mut start)?;
+    file.by_ref().take(dictionary::HEADER_BYTES_MAX).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(start)
 }

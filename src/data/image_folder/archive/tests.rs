@@ -338,6 +338,29 @@ fn bombs_are_stopped_while_they_unpack() {
     assert!(error_of(&builder.into_inner().unwrap()).starts_with("the image folder is missing"));
 }
 
+/// The dictionary is taken before a byte is unpacked: 4 GiB for an archive of a few hundred bytes.
+#[test]
+fn huge_dictionaries_are_refused() {
+    let with_dictionary = |coded: u8| {
+        let mut xz = xz_of(&tar_of(&small()));
+        xz[16] = coded;
+        let crc = crc32(&xz[12..20]);
+        xz[20..24].copy_from_slice(&crc);
+        xz
+    };
+    for coded in [8, 28, 32] {
+        let file = on_disk(&with_dictionary(coded));
+        assert_eq!(load(&file.path).train.labels.len(), 4, "{coded}");
+    }
+    for (coded, bytes) in [(33, 3u64 << 27), (39, 3 << 30), (40, (4 << 30) - 1)] {
+        let expected = format!(
+            "`A` cannot be used as an archive of images: unpacking it takes a dictionary of {bytes} bytes: expected at \
+             most 268435456; pack it with `xz -9` or less"
+        );
+        assert_eq!(error_of(&with_dictionary(coded)), expected);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_no_archive() {
