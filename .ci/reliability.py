@@ -12,7 +12,7 @@ import sys
 
 PAGE = pathlib.Path("docs/reliability.md")
 ROW = re.compile(r"^\| (?P<promise>[^|]+) \| (?P<proof>[^|]+) \| (?P<count>[\d,]+)(?P<unit>[^|]*) \|$")
-NAME = re.compile(r"`([a-z0-9_]+(?:::[a-z0-9_]+)+)`")
+NAME = re.compile(r"`([^`]+)`")
 
 
 def tried(path):

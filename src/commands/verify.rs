@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::arguments::{
-    ComputeArguments, DeviceArguments, ExperimentArguments, OutputArguments, PlaceArguments, PlanArguments,
+    Bytes, ComputeArguments, DeviceArguments, ExperimentArguments, OutputArguments, PlaceArguments, PlanArguments,
     TuneArguments,
 };
+use crate::commands::code::CodeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::verify::scratch::Scratch;
@@ -34,6 +35,8 @@ pub struct Arguments {
     #[command(flatten)]
     pub plans: PlanArguments,
     #[command(flatten)]
+    pub code: CodeArguments,
+    #[command(flatten)]
     pub output: OutputArguments,
     /// The share of the stored runs to compute again, rounded up; the same share is always the same runs
     #[arg(long, value_name = "SHARE", default_value = "10%")]
@@ -42,6 +45,9 @@ pub struct Arguments {
     /// same kind every bit must be equal
     #[arg(long, value_name = "DIFFERENCE", default_value = "0.02", value_parser = tolerance)]
     pub tolerance: f64,
+    /// Begin no run that would leave less space free where the store is
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub disk_floor: Bytes,
     /// Keep the second results in this new or empty folder, a store of its own, instead of removing them
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -89,6 +95,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let asked = plan_lock::for_computing(&computing(arguments, None), device)?;
     let mut experiment = open::experiment(&arguments.experiment, device.0, Reading::Compute)?;
     let lock = asked.apply(&mut experiment, device.1, arguments.output.quiet)?;
+    arguments.code.put_into(&mut experiment);
     let Some(store) = open::existing_store(&arguments.experiment.places, experiment.smoke)? else {
         return nothing_stored(arguments, &experiment);
     };
@@ -103,7 +110,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         None => Scratch::beside(store.root())?,
     };
     let compute = computing(arguments, Some(&scratch));
-    let policy = Policy { retry_failed: false, fail_fast: false, jobs: 1 };
+    let policy =
+        Policy { retry_failed: false, fail_fast: false, jobs: 1, wait: true, disk_floor_bytes: compute.disk_floor.0 };
     let (again, summary) = sweep::compute(&compute, device, &choice.experiment, lock.as_ref(), policy)?;
     let outcomes = outcomes(&choice, &stored, (&store, &again), arguments.tolerance)?;
     tell(arguments, &experiment, &choice, &outcomes)?;
@@ -120,8 +128,11 @@ fn computing(arguments: &Arguments, scratch: Option<&Scratch>) -> ComputeArgumen
         experiment,
         device: arguments.device.clone(),
         plans: TuneArguments { lock: arguments.plans.clone(), tune: false },
+        code: arguments.code,
         output: arguments.output,
         retry_failed: false,
+        no_wait: false,
+        disk_floor: arguments.disk_floor,
     }
 }
 

@@ -37,7 +37,7 @@ mod temporary;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,8 +50,6 @@ pub use crate::store::entry::{BlobRef, Dropped, Entry};
 pub use crate::store::error::StoreError;
 pub use crate::store::held::{Claimed, give_back_all};
 pub use crate::store::pin::Pin;
-#[cfg(test)]
-pub(crate) use crate::store::tests::tally::tally;
 
 /// A store on disk. Clones share it; several processes and hosts may use one directory at once.
 #[derive(Clone)]
@@ -208,24 +206,6 @@ impl Store {
     /// [`StoreError::DamagedBlob`], which [`Store::set_aside`] turns into a miss of the records that name it.
     pub fn read_blob(&self, blob: &BlobRef) -> Result<Vec<u8>, StoreError> {
         self.disk.read_blob(blob)
-    }
-
-    /// Keeps a second result of a key beside the first: `blobs` holds the bytes of every blob that `entry` names. Where.
-    ///
-    /// # Errors
-    /// The disk's, and [`StoreError::DamagedBlob`] for bytes that are not what `entry` names.
-    pub fn keep_divergence(&self, entry: &Entry, blobs: &BTreeMap<String, Vec<u8>>) -> Result<PathBuf, StoreError> {
-        for (name, blob) in &entry.blobs {
-            let found = match blobs.get(name) {
-                Some(bytes) => self.disk.put_blob(bytes)?,
-                None => return Err(StoreError::BlobName(name.clone())),
-            };
-            if found != *blob {
-                let what = format!("has other bytes than the record names for `{name}`");
-                return Err(StoreError::DamagedBlob { path: self.disk.blob_path(&blob.digest), what });
-            }
-        }
-        self.disk.put_divergence(entry)
     }
 
     /// Renames a blob whose bytes are damaged to `<digest>.damaged`, so that the next lookup of a record that names it

@@ -34,7 +34,7 @@ fn computed(stage: Stage, blobs: &[(&str, &[u8])]) -> Computed {
     let key = Key::of_bytes(b"key");
     let reference = |bytes: &[u8]| BlobRef { digest: Key::of_bytes(bytes), bytes: bytes.len() as u64 };
     let blobs = blobs.iter().map(|(name, bytes)| ((*name).to_owned(), reference(bytes))).collect();
-    let entry = Entry { key, body: String::new(), preimage: String::new(), blobs };
+    let entry = Entry { key, body: String::new(), preimage: String::new(), blobs, dropped: BTreeMap::new() };
     Computed { entry, record: Record { format: FORMAT, key, stage, provenance: provenance(HERE) } }
 }
 
