@@ -95,7 +95,7 @@ fn metadata_is_not_believed() {
     check(r#"{"format":1,"step":0,"slots":["velocity"],"epochs":[]}"#, "unknown optimizer slot `velocity`");
     // Each slot takes as much memory as all parameters.
     let many = r#""momentum","#.repeat(100_000);
-    let repeated = format!(r#"{{"format":1,"step":0,"slots":[{}"momentum"],"epochs":[]}}"#, many);
+    let repeated = format!(r#"{{"format":1,"step":0,"slots":[{many}"momentum"],"epochs":[]}}"#);
     check(&repeated, "optimizer slot `momentum` is given twice");
     check(&"[".repeat(100_000), "metadata entry `ablate` is missing or unreadable");
     assert!(Reader::open(&with_metadata(r#"{"format":1,"step":0,"slots":[],"epochs":[]}"#)).is_ok());

@@ -18,13 +18,12 @@ const SHOWN: usize = 8;
 /// Nothing where nothing failed.
 pub fn report(experiment: &Experiment, summary: &Summary) -> String {
     let names = names(experiment);
-    let mut kinds: BTreeMap<&str, (FailureKind, Vec<&(Place, StageFailure)>)> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, Vec<&(Place, StageFailure)>> = BTreeMap::new();
     for failed in &summary.failed {
-        let kind = failed.1.failure.kind;
-        kinds.entry(kind.words()).or_insert((kind, Vec::new())).1.push(failed);
+        kinds.entry(failed.1.failure.kind.words()).or_default().push(failed);
     }
     let mut text = String::new();
-    for (words, (kind, failed)) in kinds {
+    for (words, failed) in kinds {
         let _ = writeln!(text, "\n{}, {words}:", count(failed.len(), "failure"));
         for (place, StageFailure { key, failure }) in failed.iter().take(SHOWN) {
             let name = names.get(place).map_or("", String::as_str);
@@ -37,7 +36,7 @@ pub fn report(experiment: &Experiment, summary: &Summary) -> String {
         if failed.len() > SHOWN {
             let _ = writeln!(text, "  and {} more", failed.len() - SHOWN);
         }
-        let _ = writeln!(text, "  {}", advice(kind));
+        let _ = writeln!(text, "  {}", advice(failed[0].1.failure.kind));
     }
     text
 }

@@ -122,7 +122,7 @@ impl Meaning {
                     (Some(PartKind::Evaluation), "evaluation") => rows.push(("evaluate".to_owned(), node.render())),
                     (Some(PartKind::Data), "digest") => rows.push(("dataset (content)".to_owned(), node.render())),
                     (Some(PartKind::Pretrain), "backend") => {
-                        rows.push(("device".to_owned(), node.render().to_lowercase()))
+                        rows.push(("device".to_owned(), node.render().to_lowercase()));
                     }
                     (_, "version") => {}
                     (_, "train" | "model" | "views") => node.settings_below(name, &mut rows),
@@ -187,7 +187,7 @@ impl Node {
         for (name, node) in &self.fields {
             match (path, name.as_str()) {
                 ("train", "length_steps") => {
-                    rows.push(("train.length".to_owned(), format!("Steps({})", node.render())))
+                    rows.push(("train.length".to_owned(), format!("Steps({})", node.render())));
                 }
                 (_, _) => rows.push((format!("{path}.{name}"), node.render())),
             }

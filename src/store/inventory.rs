@@ -60,7 +60,7 @@ pub(super) fn walk(disk: &Disk) -> Result<Vec<Item>, StoreError> {
         } else if let Some((_, naming)) = SHARDED.iter().find(|(area, _)| *area == name) {
             match names(disk, &path)? {
                 Some(shards) => {
-                    shards.iter().try_for_each(|shard| self::shard(disk, &path, shard, *naming, &mut items))?
+                    shards.iter().try_for_each(|shard| self::shard(disk, &path, shard, *naming, &mut items))?;
                 }
                 None => items.push(Item { sort: Sort::Unknown, path }),
             }
