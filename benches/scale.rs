@@ -175,7 +175,7 @@ impl Blobs {
                 detail: None,
             };
             let history = History { steps: (0..u64::from(EPOCHS)).map(step).collect() };
-            let bytes = |kind: u8| vec![kind, index as u8].repeat(256);
+            let bytes = |kind: u8| [kind, index as u8].repeat(256);
             BTreeMap::from([
                 (blob::CHECKPOINT, bytes(0)),
                 (blob::HISTORY, history.to_parquet().expect("a table")),
