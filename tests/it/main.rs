@@ -6,5 +6,6 @@ mod compile_fail;
 mod harness;
 mod kernels;
 mod miniature;
+mod store_commands;
 
 mod tidy;
