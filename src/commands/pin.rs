@@ -11,6 +11,7 @@ use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, on_every_backend};
 use crate::commands::{Ending, count, lookup, open, print, print_json};
 use crate::content::Key;
+use crate::experiment::run::Run;
 use crate::report::render::text::printable;
 use crate::store::{Pin, Store};
 
@@ -61,7 +62,7 @@ impl FileArguments {
             experiments.extend(on_every_backend(&file, &every, &self.plans)?);
         }
         let cells = experiments.iter().flat_map(|(_, experiment)| &experiment.cells);
-        let keys = cells.flat_map(|cell| &cell.runs).map(crate::experiment::run::Run::keys);
+        let keys = cells.flat_map(|cell| &cell.runs).map(Run::keys);
         Ok(keys.flat_map(|keys| keys.evaluations.into_iter().chain([keys.pretrain])).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! The claims of this process, for an exit that runs no destructor, and those of everybody, for one who asks.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::content::Key;
@@ -37,7 +37,7 @@ pub(super) fn give_back(disk: &Disk, key: &Key, owner: &Owner) {
     remove(disk, &path, owner);
 }
 
-fn remove(disk: &Disk, path: &std::path::Path, owner: &Owner) {
+fn remove(disk: &Disk, path: &Path, owner: &Owner) {
     if matches!(disk.read(path), Ok(Found::Bytes(bytes)) if bytes == owner.encode().as_bytes()) {
         let _ = disk.fs().remove(path);
     }

@@ -13,8 +13,8 @@ mod miniature;
 #[cfg(unix)]
 mod processes;
 mod resume;
-#[cfg(unix)]
 mod signals;
+mod store_commands;
 
 mod tidy;
 mod verify;

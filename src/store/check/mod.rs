@@ -2,6 +2,7 @@
 
 mod problem;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::content::Key;
@@ -192,7 +193,7 @@ impl Check<'_> {
             match self.disk.fs().stat(&item.path) {
                 Ok(stat) if stat.is_file => self.report.blob_bytes += stat.bytes,
                 Ok(_) => self.problem(item, ProblemKind::BlobBytes, "is not a file"),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(StoreError::io("look at", &item.path)(error)),
             }
             return Ok(());

@@ -1,9 +1,11 @@
 //! Doing what a plan says, looking again right before each step: the store may have moved on.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::content::Key;
 use crate::store::claim::{Acquired, Claim, acquire};
@@ -14,6 +16,10 @@ use crate::store::error::StoreError;
 use crate::store::gc::plan::stat;
 use crate::store::gc::{Plan, Removal, Target};
 use crate::store::{Peek, Store};
+
+/// How often another's lock is looked at.
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,13 +36,7 @@ pub struct Done {
 /// [`StoreError::GcBusy`] while another process is at it, [`StoreError::Io`].
 pub fn carry_out(store: &Store, plan: &Plan) -> Result<Done, StoreError> {
     let disk = &store.disk;
-    let marker = disk.root().join(MARKER);
-    // Where a filesystem has no locks two may be at it, and do the same.
-    let _lock = match disk.fs().try_lock(&marker) {
-        Ok(None) => return Err(StoreError::GcBusy { path: disk.root().to_owned() }),
-        Ok(lock) => lock,
-        Err(_) => None,
-    };
+    let _lock = lock(disk)?;
     for digest in &plan.returns {
         put_back(disk, &disk.blob_path(digest))?;
     }
@@ -52,6 +52,20 @@ pub fn carry_out(store: &Store, plan: &Plan) -> Result<Done, StoreError> {
         }
     }
     Ok(done)
+}
+
+/// The lock that keeps a second `gc` out. Where a filesystem has no locks two may be at it, and do the same.
+fn lock(disk: &Disk) -> Result<Option<File>, StoreError> {
+    let marker = disk.root().join(MARKER);
+    // A child process that has not come to its own program yet may hold a lock that was just given up.
+    for _ in 0..ATTEMPTS {
+        match disk.fs().try_lock(&marker) {
+            Ok(None) => std::thread::sleep(PAUSE),
+            Ok(lock) => return Ok(lock),
+            Err(_) => return Ok(None),
+        }
+    }
+    Err(StoreError::GcBusy { path: disk.root().to_owned() })
 }
 
 /// What became of a file that was to go.
@@ -94,7 +108,7 @@ fn claimed(disk: &Arc<Disk>, key: &Key) -> Result<Result<Claim, String>, StoreEr
 
 fn drop_blob(disk: &Arc<Disk>, plan: &Plan, digest: &Key, by: &[(Key, String)]) -> Result<Stay, StoreError> {
     let at_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let mut claims = std::collections::BTreeMap::new();
+    let mut claims = BTreeMap::new();
     for (key, _) in by {
         if claims.contains_key(key) {
             continue;

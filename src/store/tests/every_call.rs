@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use super::faulty::{Call, Fate, FaultyFs};
-use super::scenarios::{SCENARIOS, Scenario, assert_mended, before_and_after, forget_claims, prepared};
+use super::scenarios::{Content, SCENARIOS, Scenario, assert_mended, before_and_after, forget_claims, prepared};
 use super::*;
 
 /// One way to refuse.
@@ -107,8 +107,6 @@ fn fail_at(scenario: &Scenario, refusal: Refusal, (at, for_good): (u64, bool), e
     struck.0 > at
 }
 
-use super::scenarios::Content;
-
 fn check(scenario: &Scenario, refusals: &[Refusal], every: u64) -> Vec<(&'static str, u64)> {
     let ends = before_and_after(scenario);
     let mut tried = Vec::new();
@@ -127,41 +125,66 @@ fn check(scenario: &Scenario, refusals: &[Refusal], every: u64) -> Vec<(&'static
     tried
 }
 
-/// By halves, so that two processors have each something to do.
-fn check_all(half: usize, refusals: &[Refusal], every: u64, test: &str) {
+/// In parts, so that each is quick and they run side by side.
+fn check_part(part: usize, refusals: &[Refusal], every: u64, test: &str) {
     let mut total: BTreeMap<&str, u64> = BTreeMap::new();
-    for scenario in SCENARIOS.iter().skip(half).step_by(2) {
+    for scenario in SCENARIOS.iter().skip(part).step_by(4) {
         for (promise, count) in check(scenario, refusals, every) {
             *total.entry(promise).or_default() += count;
         }
     }
     for (promise, count) in total {
         println!("{promise}: {count}");
-        tally::tally(promise, test, count);
+        crate::store::tally(promise, test, count);
     }
 }
 
-/// Every call, or a few where time is short.
-fn stride() -> u64 {
-    if std::env::var_os("ABLATE_SLOW_TESTS").is_some() { 1 } else { 5 }
+fn each_fails(part: usize) {
+    check_part(part, &[FAILING], 1, "every call of every operation fails");
+}
+
+/// Every call, or every fifth where time is short.
+fn each_is_refused(part: usize) {
+    let every = if std::env::var_os("ABLATE_SLOW_TESTS").is_some() { 1 } else { 5 };
+    check_part(part, &REFUSALS, every, "calls of every operation are refused");
 }
 
 #[test]
-fn each_call_fails_even() {
-    check_all(0, &[FAILING], 1, "every call of every operation fails");
+fn each_call_fails_part_1() {
+    each_fails(0);
 }
 
 #[test]
-fn each_call_fails_odd() {
-    check_all(1, &[FAILING], 1, "every call of every operation fails");
+fn each_call_fails_part_2() {
+    each_fails(1);
 }
 
 #[test]
-fn each_call_is_refused_even() {
-    check_all(0, &REFUSALS, stride(), "every call of every operation is refused");
+fn each_call_fails_part_3() {
+    each_fails(2);
 }
 
 #[test]
-fn each_call_is_refused_odd() {
-    check_all(1, &REFUSALS, stride(), "every call of every operation is refused");
+fn each_call_fails_part_4() {
+    each_fails(3);
+}
+
+#[test]
+fn calls_are_refused_part_1() {
+    each_is_refused(0);
+}
+
+#[test]
+fn calls_are_refused_part_2() {
+    each_is_refused(1);
+}
+
+#[test]
+fn calls_are_refused_part_3() {
+    each_is_refused(2);
+}
+
+#[test]
+fn calls_are_refused_part_4() {
+    each_is_refused(3);
 }

@@ -1,11 +1,14 @@
 //! The store kept and found again; what breaks it is in the files beside.
 
+mod bytes;
 mod claims;
+mod collecting;
 mod damage;
 mod every_call;
 mod faults;
 pub(crate) mod faulty;
 mod power;
+mod processes;
 mod scenarios;
 pub(crate) mod tally;
 

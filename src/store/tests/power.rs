@@ -74,9 +74,10 @@ fn slow() -> bool {
     std::env::var_os("ABLATE_SLOW_TESTS").is_some()
 }
 
-fn check_power(half: usize) {
+/// In parts, so that each is quick and they run side by side.
+fn check_power(part: usize) {
     let (times, mut count) = (if slow() { 20 } else { 2 }, 0);
-    for scenario in SCENARIOS.iter().skip(half).step_by(2) {
+    for scenario in SCENARIOS.iter().skip(part).step_by(4) {
         let ends = before_and_after(scenario);
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
         for at in 0.. {
@@ -92,49 +93,91 @@ fn check_power(half: usize) {
         }
     }
     println!("{count} power cuts");
-    tally::tally("a power cut", "the power fails at every call of every operation", count);
+    crate::store::tally("a power cut", "the power fails at every call of every operation", count);
 }
 
 #[test]
-fn the_power_fails_at_each_call_even() {
+fn the_power_fails_at_each_call_part_1() {
     check_power(0);
 }
 
 #[test]
-fn the_power_fails_at_each_call_odd() {
+fn the_power_fails_at_each_call_part_2() {
     check_power(1);
 }
 
-/// The first thing done after a power cut fails too, at each of its calls.
 #[test]
-fn the_recovery_fails_too() {
+fn the_power_fails_at_each_call_part_3() {
+    check_power(2);
+}
+
+#[test]
+fn the_power_fails_at_each_call_part_4() {
+    check_power(3);
+}
+
+/// Cuts the power at one call and has another fail in what is done next; whether there were such calls.
+fn fail_again(
+    scenario: &Scenario,
+    (at, fault): (u64, u64),
+    dice: &mut Dice,
+    ends: &(Content, Content),
+) -> (bool, bool) {
+    let (_directory, root, was_cut) = cut(scenario, at, dice, ends);
+    let fs = failing(move |number| number == fault);
+    let calls = Arc::clone(&fs.calls);
+    let outcome = Store::open_on(&root, Box::new(fs)).and_then(|store| (scenario.act)(&store));
+    forget_claims(&root);
+    let context = format!("{}, power cut at call {at}, then call {fault} fails", scenario.name);
+    let store = Store::open_on(&root, FaultyFs::sound()).unwrap();
+    Content::of(&store).assert_between(&ends.0, &ends.1, outcome.is_ok(), true, &context);
+    drop(store);
+    assert_mended(&root, scenario, &ends.1, &context);
+    (was_cut, calls.load(Ordering::Relaxed) > fault)
+}
+
+/// The first thing done after a power cut fails too: at each of its calls after each cut, or at some after some where time
+/// is short.
+fn check_recovery(part: usize) {
     let (cuts, faults) = if slow() { (1, 1) } else { (7, 5) };
     let mut count = 0;
-    for scenario in SCENARIOS {
+    for scenario in SCENARIOS.iter().skip(part).step_by(4) {
         let ends = before_and_after(scenario);
         let mut dice = Dice(0x2545_f491_4f6c_dd1d);
-        'cuts: for at in (0..).step_by(cuts) {
-            for fault in (at % 5..).step_by(faults) {
-                let (_directory, root, was_cut) = cut(scenario, at, &mut dice, &ends);
-                let fs = failing(move |number| number == fault);
-                let calls = Arc::clone(&fs.calls);
-                let outcome = Store::open_on(&root, Box::new(fs)).and_then(|store| (scenario.act)(&store));
-                forget_claims(&root);
-                let context = format!("{}, power cut at call {at}, then call {fault} fails", scenario.name);
-                let store = Store::open_on(&root, FaultyFs::sound()).unwrap();
-                Content::of(&store).assert_between(&ends.0, &ends.1, outcome.is_ok(), true, &context);
-                drop(store);
-                assert_mended(&root, scenario, &ends.1, &context);
-                count += 1;
-                if !was_cut {
-                    break 'cuts;
-                }
-                if calls.load(Ordering::Relaxed) <= fault {
+        for at in (0..).step_by(cuts) {
+            let mut was_cut = true;
+            for fault in (at % faults as u64..).step_by(faults) {
+                let (there, failed) = fail_again(scenario, (at, fault), &mut dice, &ends);
+                (was_cut, count) = (there, count + 1);
+                if !was_cut || !failed {
                     break;
                 }
+            }
+            if !was_cut {
+                break;
             }
         }
     }
     println!("{count} failed recoveries");
-    tally::tally("a failure while recovering", "a call fails after a power cut at every call", count);
+    crate::store::tally("a failure while recovering", "calls fail after a power cut", count);
+}
+
+#[test]
+fn the_recovery_fails_too_part_1() {
+    check_recovery(0);
+}
+
+#[test]
+fn the_recovery_fails_too_part_2() {
+    check_recovery(1);
+}
+
+#[test]
+fn the_recovery_fails_too_part_3() {
+    check_recovery(2);
+}
+
+#[test]
+fn the_recovery_fails_too_part_4() {
+    check_recovery(3);
 }
