@@ -33,6 +33,8 @@ pub struct Near {
     pub key: Key,
     /// Leaves that both have.
     pub shared: u32,
+    /// Leaves of the meaning it is near to.
+    pub of: u32,
     /// Leaves that only one of them has.
     pub differing: u32,
 }
@@ -46,15 +48,16 @@ struct Read {
 }
 
 impl Index {
-    /// Reads every record that is sound and whose meaning says which stage it is of; the others are left out.
+    /// Reads every record that is sound and whose meaning says which stage it is of. What cannot be read explains nothing
+    /// and is left out: an explanation never fails for the sake of a neighbour.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the store cannot be listed or the disk refuses.
+    /// [`StoreError::Io`] where the store cannot be listed.
     pub fn build(store: &Store) -> Result<Index, StoreError> {
         let keys = store.keys()?;
-        let read: Vec<Option<Read>> = keys.par_iter().map(|key| read(store, *key)).collect::<Result<_, _>>()?;
+        let read: Vec<Read> = keys.par_iter().filter_map(|key| read(store, *key)).collect();
         let mut index = Index::default();
-        for read in read.into_iter().flatten() {
+        for read in read {
             index.add(read);
         }
         Ok(index)
@@ -90,7 +93,7 @@ impl Index {
             .filter(|(record, _)| Some(&record.key) != except)
             .map(|(record, shared)| {
                 let differing = record.n_leaves + hashes.len() as u32 - 2 * shared;
-                Near { key: record.key, shared, differing }
+                Near { key: record.key, shared, of: hashes.len() as u32, differing }
             })
             .collect();
         let rank = |near: &Near| (u32::MAX - near.shared, near.differing, near.key);
@@ -109,14 +112,11 @@ impl Index {
     }
 }
 
-fn read(store: &Store, key: Key) -> Result<Option<Read>, StoreError> {
-    let entry = match store.peek(&key)? {
-        Peek::Hit(entry) => entry,
-        Peek::Absent | Peek::Damaged(_) => return Ok(None),
-    };
-    let Some(stage) = StageKind::of_preimage(&entry.preimage) else { return Ok(None) };
+fn read(store: &Store, key: Key) -> Option<Read> {
+    let Ok(Peek::Hit(entry)) = store.peek(&key) else { return None };
+    let stage = StageKind::of_preimage(&entry.preimage)?;
     let profiles = Profile::all_of(&entry.preimage);
-    Ok(Some(Read { key, stage, hashes: unique_hashes(&entry.preimage), profiles }))
+    Some(Read { key, stage, hashes: unique_hashes(&entry.preimage), profiles })
 }
 
 /// Each leaf once, sorted: two equal augmentations in a list are one leaf here.
