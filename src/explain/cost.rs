@@ -33,9 +33,18 @@ pub enum Profile {
 impl Profile {
     /// Every profile of a stage, the closest first.
     pub fn all_of(preimage: &str) -> Vec<Profile> {
+        match StageKind::of_preimage(preimage) {
+            Some(stage) => Profile::of_leaves(stage, &leaves(preimage).collect::<Vec<_>>()),
+            None => Vec::new(),
+        }
+    }
+
+    /// As [`Profile::all_of`], of leaves that are read already.
+    pub(super) fn of_leaves(stage: StageKind, leaves: &[Leaf]) -> Vec<Profile> {
         let hash = |counts: &dyn Fn(&Leaf) -> bool| {
             let mut hasher = DefaultHasher::new();
-            leaves(preimage).filter(counts).for_each(|leaf| (leaf.part as u8, leaf.path, leaf.value).hash(&mut hasher));
+            let counted = leaves.iter().filter(|leaf| counts(leaf));
+            counted.for_each(|leaf| (leaf.part as u8, leaf.path, leaf.value).hash(&mut hasher));
             hasher.finish()
         };
         let is_pretrain = |leaf: &Leaf| leaf.part == PartKind::Pretrain;
@@ -47,15 +56,14 @@ impl Profile {
         };
         let optimizer = |leaf: &Leaf| is_pretrain(leaf) && leaf.path == "train.optimizer";
         let step = |leaf: &Leaf| batch(leaf) || optimizer(leaf) || is_pretrain(leaf) && leaf.is_below("views");
-        match StageKind::of_preimage(preimage) {
-            None => Vec::new(),
-            Some(StageKind::Pretrain) => vec![
+        match stage {
+            StageKind::Pretrain => vec![
                 Profile::Step(hash(&step)),
                 Profile::Batch(hash(&batch)),
                 Profile::Model(hash(&device)),
                 Profile::Checkpoint(hash(&|leaf| model(leaf) || optimizer(leaf))),
             ],
-            Some(StageKind::Evaluation) => {
+            StageKind::Evaluation => {
                 let work = ["evaluation", "evaluation.epochs", "evaluation.batch"];
                 vec![Profile::Evaluation(hash(&|leaf| match leaf.part {
                     PartKind::Pretrain => device(leaf),

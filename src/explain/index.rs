@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::content::Key;
 use crate::explain::cost::Profile;
-use crate::explain::features::leaves;
+use crate::explain::features::{Leaf, leaves};
 use crate::explain::meaning::StageKind;
 use crate::store::{Peek, Store, StoreError};
 
@@ -83,7 +83,7 @@ impl Index {
     /// with fewer leaves of its own, then in the order of keys. `except` is not among them.
     pub fn nearest(&self, preimage: &str, except: Option<&Key>, n: usize) -> Vec<Near> {
         let Some(stage) = StageKind::of_preimage(preimage) else { return Vec::new() };
-        let hashes = unique_hashes(preimage);
+        let hashes = unique_hashes(&leaves(preimage).collect::<Vec<_>>());
         let mut shared = vec![0_u32; self.records.len()];
         for record in hashes.iter().filter_map(|hash| self.having.get(&(stage, *hash))).flatten() {
             shared[*record as usize] += 1;
@@ -115,13 +115,13 @@ impl Index {
 fn read(store: &Store, key: Key) -> Option<Read> {
     let Ok(Peek::Hit(entry)) = store.peek(&key) else { return None };
     let stage = StageKind::of_preimage(&entry.preimage)?;
-    let profiles = Profile::all_of(&entry.preimage);
-    Some(Read { key, stage, hashes: unique_hashes(&entry.preimage), profiles })
+    let leaves: Vec<Leaf> = leaves(&entry.preimage).collect();
+    Some(Read { key, stage, hashes: unique_hashes(&leaves), profiles: Profile::of_leaves(stage, &leaves) })
 }
 
 /// Each leaf once, sorted: two equal augmentations in a list are one leaf here.
-fn unique_hashes(preimage: &str) -> Vec<u64> {
-    let mut hashes: Vec<u64> = leaves(preimage).map(|leaf| leaf.hash()).collect();
+fn unique_hashes(leaves: &[Leaf]) -> Vec<u64> {
+    let mut hashes: Vec<u64> = leaves.iter().map(Leaf::hash).collect();
     hashes.sort_unstable();
     hashes.dedup();
     hashes
