@@ -115,7 +115,7 @@ fn explain_file(arguments: &Arguments) -> Result<Ending, CommandError> {
 }
 
 fn stages(line: &Line, store: Option<&Store>, index: Option<&Index>) -> Result<Vec<Told>, CommandError> {
-    let neighbours = line.neighbours(store.zip(index))?;
+    let neighbours = line.neighbours(store.zip(index));
     let mut told = vec![Told {
         name: "training".to_owned(),
         key: line.keys.pretrain,
@@ -218,7 +218,7 @@ fn explain_key(arguments: &Arguments, prefix: &str) -> Result<Ending, CommandErr
     let record = results::parse(&entry).map_err(CommandError::Damaged)?;
     let meaning = Meaning::read(&entry.preimage);
     let index = Index::build(&store)?;
-    let near = nearest(&store, &index, &entry.preimage, Some(&entry.key), NEIGHBOURS)?;
+    let near = nearest(&store, &index, &entry.preimage, Some(&entry.key), NEIGHBOURS);
     let settings = meaning.as_ref().map(Meaning::settings).unwrap_or_default();
     let noun = StageKind::of_preimage(&entry.preimage).map_or("stage", StageKind::noun);
     let failure = match &record.stage {

@@ -71,9 +71,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let index = survey::index(store.as_ref(), &lines)?;
     let records = store.as_ref().zip(index.as_ref());
     let n_told = if arguments.all { lines.len() } else { SHOWN };
-    let neighbours =
-        lines.iter().take(n_told).map(|line| line.neighbours(records)).collect::<Result<Vec<_>, CommandError>>()?;
-    let forecast = forecast(&lines, records, backend)?;
+    let neighbours = lines.iter().take(n_told).map(|line| line.neighbours(records)).collect();
+    let forecast = forecast(&lines, records, backend);
     let folder = open::store_folder(&arguments.experiment.places, experiment.smoke);
     let todo = todo(&lines);
     let plan =
@@ -148,8 +147,8 @@ fn todo(lines: &[Line]) -> Todo {
     Todo { trainings: trainings.len(), evaluations: evaluations.len(), failed: failed.len() }
 }
 
-/// What is to do takes. The seeds of a cell cost alike.
-fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend) -> Result<Forecast, CommandError> {
+/// What everything that is to do takes. The seeds of a cell cost alike.
+fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend) -> Forecast {
     let device = match backend {
         Backend::Cpu | Backend::Reference => Some(device::processor_name()),
         // Asking a GPU for its name would take longer than the rest; any GPU's records do.
@@ -158,24 +157,24 @@ fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend)
     let mut forecaster = Forecaster::new(records, device.as_deref());
     let mut counted = BTreeSet::new();
     let mut new_key = |key: Key| usize::from(counted.insert(key));
-    for cell in lines.chunk_by(|a, b| a.cell == b.cell).map(|cell| (cell[0].run, cell)) {
-        let (run, lines) = cell;
-        let lines: Vec<&Line> = lines.iter().filter(|line| line.is_to_do()).collect();
+    for cell in lines.chunk_by(|a, b| a.cell == b.cell) {
+        let run = cell[0].run;
+        let lines: Vec<&Line> = cell.iter().filter(|line| line.is_to_do()).collect();
         let to_train = lines.iter().filter(|line| line.training.is_to_do());
         let n: usize = to_train.map(|line| new_key(line.keys.pretrain)).sum();
         if n > 0 {
             let images = run.train.length_steps.saturating_mul(u64::from(run.train.batch));
-            forecaster.trainings(&run.pretrain_preimage(), n, images)?;
+            forecaster.trainings(&run.pretrain_preimage(), n, images);
         }
         for (index, evaluation) in run.evaluate.iter().enumerate() {
             let to_do = lines.iter().filter(|line| line.evaluations[index].is_to_do());
             let n: usize = to_do.map(|line| new_key(line.keys.evaluations[index])).sum();
             if n > 0 {
-                forecaster.evaluations(&run.evaluation_preimage(evaluation), n)?;
+                forecaster.evaluations(&run.evaluation_preimage(evaluation), n);
             }
         }
     }
-    Ok(forecaster.finish())
+    forecaster.finish()
 }
 
 /// What is left for this user where a folder is or would be.

@@ -99,28 +99,20 @@ impl Line<'_> {
     }
 
     /// What is nearest to each stage that was never computed. An evaluation without its training needs no other reason.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn neighbours(&self, records: Option<(&Store, &Index)>) -> Result<Neighbours, CommandError> {
+    pub fn neighbours(&self, records: Option<(&Store, &Index)>) -> Neighbours {
         let Some((store, index)) = records else {
-            return Ok(Neighbours { training: None, evaluations: vec![None; self.evaluations.len()] });
+            return Neighbours { training: None, evaluations: vec![None; self.evaluations.len()] };
         };
-        let of = |is_new: bool, preimage: &dyn Fn() -> String, key: &Key| -> Result<Option<Nearest>, CommandError> {
-            if !is_new {
-                return Ok(None);
-            }
-            Ok(nearest(store, index, &preimage(), Some(key), 1)?.pop())
-        };
+        let of = |preimage: String, key: &Key| nearest(store, index, &preimage, Some(key), 1).pop();
         let is_trained = self.training == Verdict::Stored;
-        let training = of(self.training == Verdict::New, &|| self.run.pretrain_preimage(), &self.keys.pretrain)?;
-        let mut evaluations = Vec::new();
-        for ((verdict, evaluation), key) in self.evaluations.iter().zip(&self.run.evaluate).zip(&self.keys.evaluations)
-        {
+        let training =
+            if self.training == Verdict::New { of(self.run.pretrain_preimage(), &self.keys.pretrain) } else { None };
+        let stages = self.evaluations.iter().zip(&self.run.evaluate).zip(&self.keys.evaluations);
+        let evaluations = stages.map(|((verdict, evaluation), key)| {
             let is_new = is_trained && *verdict == Verdict::New;
-            evaluations.push(of(is_new, &|| self.run.evaluation_preimage(evaluation), key)?);
-        }
-        Ok(Neighbours { training, evaluations })
+            if is_new { of(self.run.evaluation_preimage(evaluation), key) } else { None }
+        });
+        Neighbours { training, evaluations: evaluations.collect() }
     }
 
     /// `train.temperature = 0.1`, every axis; nothing without axes.

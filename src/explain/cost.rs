@@ -10,7 +10,7 @@ use crate::explain::meaning::{PartKind, StageKind};
 use crate::explain::units;
 use crate::record::Stage;
 use crate::results;
-use crate::store::{Peek, Store, StoreError};
+use crate::store::{Peek, Store};
 
 /// Records read of one profile; the middle one of their speeds counts.
 const READ_MAX: usize = 32;
@@ -33,9 +33,18 @@ pub enum Profile {
 impl Profile {
     /// Every profile of a stage, the closest first.
     pub fn all_of(preimage: &str) -> Vec<Profile> {
+        match StageKind::of_preimage(preimage) {
+            Some(stage) => Profile::of_leaves(stage, &leaves(preimage).collect::<Vec<_>>()),
+            None => Vec::new(),
+        }
+    }
+
+    /// As [`Profile::all_of`], of leaves that are read already.
+    pub(super) fn of_leaves(stage: StageKind, leaves: &[Leaf]) -> Vec<Profile> {
         let hash = |counts: &dyn Fn(&Leaf) -> bool| {
             let mut hasher = DefaultHasher::new();
-            leaves(preimage).filter(counts).for_each(|leaf| (leaf.part as u8, leaf.path, leaf.value).hash(&mut hasher));
+            let counted = leaves.iter().filter(|leaf| counts(leaf));
+            counted.for_each(|leaf| (leaf.part as u8, leaf.path, leaf.value).hash(&mut hasher));
             hasher.finish()
         };
         let is_pretrain = |leaf: &Leaf| leaf.part == PartKind::Pretrain;
@@ -47,15 +56,14 @@ impl Profile {
         };
         let optimizer = |leaf: &Leaf| is_pretrain(leaf) && leaf.path == "train.optimizer";
         let step = |leaf: &Leaf| batch(leaf) || optimizer(leaf) || is_pretrain(leaf) && leaf.is_below("views");
-        match StageKind::of_preimage(preimage) {
-            None => Vec::new(),
-            Some(StageKind::Pretrain) => vec![
+        match stage {
+            StageKind::Pretrain => vec![
                 Profile::Step(hash(&step)),
                 Profile::Batch(hash(&batch)),
                 Profile::Model(hash(&device)),
                 Profile::Checkpoint(hash(&|leaf| model(leaf) || optimizer(leaf))),
             ],
-            Some(StageKind::Evaluation) => {
+            StageKind::Evaluation => {
                 let work = ["evaluation", "evaluation.epochs", "evaluation.batch"];
                 vec![Profile::Evaluation(hash(&|leaf| match leaf.part {
                     PartKind::Pretrain => device(leaf),
@@ -125,27 +133,19 @@ impl<'a> Forecaster<'a> {
     }
 
     /// `n` trainings that cost what the one of `preimage` does, each over `images` pairs of views.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] where the disk refuses.
-    pub fn trainings(&mut self, preimage: &str, n: usize, images: u64) -> Result<(), StoreError> {
+    pub fn trainings(&mut self, preimage: &str, n: usize, images: u64) {
         let profiles = Profile::all_of(preimage);
-        let per_s = if images == 0 { Some(f64::INFINITY) } else { self.pace(&profiles)? };
-        let bytes = self.bytes(&profiles)?;
+        let per_s = if images == 0 { Some(f64::INFINITY) } else { self.pace(&profiles) };
+        let bytes = self.bytes(&profiles);
         let seconds = per_s.map(|per_s| images as f64 / per_s);
         self.forecast.trainings.add(n, seconds, bytes);
-        Ok(())
     }
 
     /// `n` evaluations that cost what the one of `preimage` does.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] where the disk refuses.
-    pub fn evaluations(&mut self, preimage: &str, n: usize) -> Result<(), StoreError> {
+    pub fn evaluations(&mut self, preimage: &str, n: usize) {
         let profiles = Profile::all_of(preimage);
-        let (seconds, bytes) = (self.pace(&profiles)?, self.bytes(&profiles)?);
+        let (seconds, bytes) = (self.pace(&profiles), self.bytes(&profiles));
         self.forecast.evaluations.add(n, seconds, bytes);
-        Ok(())
     }
 
     pub fn finish(self) -> Forecast {
@@ -153,18 +153,14 @@ impl<'a> Forecaster<'a> {
     }
 
     /// The middle pace of the closest profile that the device at hand has a record of, else that any has.
-    fn pace(&mut self, profiles: &[Profile]) -> Result<Option<f64>, StoreError> {
-        if let Some(device) = self.device
-            && let Some(pace) = self.pace_on(profiles, Some(device))?
-        {
-            return Ok(Some(pace));
-        }
-        self.pace_on(profiles, None)
+    fn pace(&mut self, profiles: &[Profile]) -> Option<f64> {
+        let here = self.device.and_then(|device| self.pace_on(profiles, Some(device)));
+        here.or_else(|| self.pace_on(profiles, None))
     }
 
-    fn pace_on(&mut self, profiles: &[Profile], device: Option<&str>) -> Result<Option<f64>, StoreError> {
+    fn pace_on(&mut self, profiles: &[Profile], device: Option<&str>) -> Option<f64> {
         for profile in profiles.iter().filter(|profile| profile.tells_time()) {
-            let records = self.records_of(profile)?.into_iter();
+            let records = self.records_of(profile).into_iter();
             let of_device = records.filter(|(_, measured)| device.is_none_or(|device| measured.device == device));
             let mut paces: Vec<(f64, Key, String)> =
                 of_device.filter_map(|(key, measured)| Some((measured.pace?, key, measured.device))).collect();
@@ -174,53 +170,53 @@ impl<'a> Forecaster<'a> {
                 self.forecast.from.insert(key);
                 self.forecast.devices.insert(device);
             }
-            return Ok(Some(middle));
+            return Some(middle);
         }
-        Ok(None)
+        None
     }
 
     /// The middle size of what the records of the same size hold.
-    fn bytes(&mut self, profiles: &[Profile]) -> Result<Option<u64>, StoreError> {
+    fn bytes(&mut self, profiles: &[Profile]) -> Option<u64> {
         for profile in profiles.iter().filter(|profile| profile.tells_size()) {
             let mut sizes: Vec<u64> =
-                self.records_of(profile)?.into_iter().map(|(_, measured)| measured.bytes).collect();
+                self.records_of(profile).into_iter().map(|(_, measured)| measured.bytes).collect();
             sizes.sort_unstable();
             if let Some(middle) = sizes.get(sizes.len() / 2) {
-                return Ok(Some(*middle));
+                return Some(*middle);
             }
         }
-        Ok(None)
+        None
     }
 
-    fn records_of(&mut self, profile: &Profile) -> Result<Vec<(Key, Measured)>, StoreError> {
-        let Some((store, index)) = self.records else { return Ok(Vec::new()) };
+    fn records_of(&mut self, profile: &Profile) -> Vec<(Key, Measured)> {
+        let Some((store, index)) = self.records else { return Vec::new() };
         let mut found = Vec::new();
         for key in index.of_profile(profile, READ_MAX) {
             let known = match self.measured.get(&key) {
                 Some(known) => known.clone(),
                 None => {
-                    let measured = measure(store, key)?;
+                    let measured = measure(store, key);
                     self.measured.insert(key, measured.clone());
                     measured
                 }
             };
             found.extend(known.map(|measured| (key, measured)));
         }
-        Ok(found)
+        found
     }
 }
 
-fn measure(store: &Store, key: Key) -> Result<Option<Measured>, StoreError> {
-    let Peek::Hit(entry) = store.peek(&key)? else { return Ok(None) };
-    let Ok(record) = results::parse(&entry) else { return Ok(None) };
+fn measure(store: &Store, key: Key) -> Option<Measured> {
+    let Ok(Peek::Hit(entry)) = store.peek(&key) else { return None };
+    let record = results::parse(&entry).ok()?;
     let pace = match &record.stage {
         Stage::Pretrain(pretrain) => pretrain.images_per_s().filter(|speed| *speed > 0.0),
         Stage::Evaluation(evaluation) => Some(evaluation.seconds).filter(|seconds| seconds.is_finite()),
-        Stage::Failure(_) => return Ok(None),
+        Stage::Failure(_) => return None,
     };
     let text = (entry.body.len() + 2 * entry.preimage.len()) as u64;
     let bytes = entry.blobs.values().map(|blob| blob.bytes).fold(text, u64::saturating_add);
-    Ok(Some(Measured { device: record.provenance.device, pace, bytes }))
+    Some(Measured { device: record.provenance.device, pace, bytes })
 }
 
 impl Share {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::content::Key;
 use crate::explain::cost::Profile;
-use crate::explain::features::leaves;
+use crate::explain::features::{Leaf, leaves};
 use crate::explain::meaning::StageKind;
 use crate::store::{Peek, Store, StoreError};
 
@@ -33,6 +33,8 @@ pub struct Near {
     pub key: Key,
     /// Leaves that both have.
     pub shared: u32,
+    /// Leaves of the meaning it is near to.
+    pub of: u32,
     /// Leaves that only one of them has.
     pub differing: u32,
 }
@@ -46,15 +48,16 @@ struct Read {
 }
 
 impl Index {
-    /// Reads every record that is sound and whose meaning says which stage it is of; the others are left out.
+    /// Reads every record that is sound and whose meaning says which stage it is of. What cannot be read explains nothing
+    /// and is left out: an explanation never fails for the sake of a neighbour.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the store cannot be listed or the disk refuses.
+    /// [`StoreError::Io`] where the store cannot be listed.
     pub fn build(store: &Store) -> Result<Index, StoreError> {
         let keys = store.keys()?;
-        let read: Vec<Option<Read>> = keys.par_iter().map(|key| read(store, *key)).collect::<Result<_, _>>()?;
+        let read: Vec<Read> = keys.par_iter().filter_map(|key| read(store, *key)).collect();
         let mut index = Index::default();
-        for read in read.into_iter().flatten() {
+        for read in read {
             index.add(read);
         }
         Ok(index)
@@ -80,7 +83,7 @@ impl Index {
     /// with fewer leaves of its own, then in the order of keys. `except` is not among them.
     pub fn nearest(&self, preimage: &str, except: Option<&Key>, n: usize) -> Vec<Near> {
         let Some(stage) = StageKind::of_preimage(preimage) else { return Vec::new() };
-        let hashes = unique_hashes(preimage);
+        let hashes = unique_hashes(&leaves(preimage).collect::<Vec<_>>());
         let mut shared = vec![0_u32; self.records.len()];
         for record in hashes.iter().filter_map(|hash| self.having.get(&(stage, *hash))).flatten() {
             shared[*record as usize] += 1;
@@ -90,7 +93,7 @@ impl Index {
             .filter(|(record, _)| Some(&record.key) != except)
             .map(|(record, shared)| {
                 let differing = record.n_leaves + hashes.len() as u32 - 2 * shared;
-                Near { key: record.key, shared, differing }
+                Near { key: record.key, shared, of: hashes.len() as u32, differing }
             })
             .collect();
         let rank = |near: &Near| (u32::MAX - near.shared, near.differing, near.key);
@@ -109,19 +112,16 @@ impl Index {
     }
 }
 
-fn read(store: &Store, key: Key) -> Result<Option<Read>, StoreError> {
-    let entry = match store.peek(&key)? {
-        Peek::Hit(entry) => entry,
-        Peek::Absent | Peek::Damaged(_) => return Ok(None),
-    };
-    let Some(stage) = StageKind::of_preimage(&entry.preimage) else { return Ok(None) };
-    let profiles = Profile::all_of(&entry.preimage);
-    Ok(Some(Read { key, stage, hashes: unique_hashes(&entry.preimage), profiles }))
+fn read(store: &Store, key: Key) -> Option<Read> {
+    let Ok(Peek::Hit(entry)) = store.peek(&key) else { return None };
+    let stage = StageKind::of_preimage(&entry.preimage)?;
+    let leaves: Vec<Leaf> = leaves(&entry.preimage).collect();
+    Some(Read { key, stage, hashes: unique_hashes(&leaves), profiles: Profile::of_leaves(stage, &leaves) })
 }
 
 /// Each leaf once, sorted: two equal augmentations in a list are one leaf here.
-fn unique_hashes(preimage: &str) -> Vec<u64> {
-    let mut hashes: Vec<u64> = leaves(preimage).map(|leaf| leaf.hash()).collect();
+fn unique_hashes(leaves: &[Leaf]) -> Vec<u64> {
+    let mut hashes: Vec<u64> = leaves.iter().map(Leaf::hash).collect();
     hashes.sort_unstable();
     hashes.dedup();
     hashes

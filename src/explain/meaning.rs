@@ -224,7 +224,9 @@ impl Node {
             return short(&self.text).to_owned();
         }
         let fields = self.fields.iter().map(|(name, node)| format!("{name}: {}", node.render()));
-        format!("{}({})", self.text, fields.collect::<Vec<_>>().join(", "))
+        // A file writes this struct without its name.
+        let tag = if self.text == "LearningRate" { "" } else { &self.text };
+        format!("{tag}({})", fields.collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::content::Key;
 use crate::explain::change::{Change, changes};
 use crate::explain::index::Index;
 use crate::explain::meaning::Meaning;
-use crate::store::{Peek, Store, StoreError};
+use crate::store::{Peek, Store};
 
 /// Neighbours looked at before giving up: a record whose pre-image cannot be read is left out.
 const TRIED: usize = 8;
@@ -14,40 +14,32 @@ const TRIED: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Nearest {
     pub key: Key,
-    /// Leaves of the meaning that both have, and that either has.
+    /// How many leaves of the wanted meaning it has, and how many there are.
     pub shared_leaves: u32,
     pub all_leaves: u32,
     /// From the stored stage to the wanted one.
     pub changes: Vec<Change>,
 }
 
-/// The stored stages nearest to `preimage`, at most `n`, the nearest first; never the one of `except`.
-///
-/// # Errors
-/// [`StoreError::Io`] where the disk refuses.
-pub fn nearest(
-    store: &Store,
-    index: &Index,
-    preimage: &str,
-    except: Option<&Key>,
-    n: usize,
-) -> Result<Vec<Nearest>, StoreError> {
-    let Some(wanted) = Meaning::read(preimage) else { return Ok(Vec::new()) };
+/// The stored stages nearest to `preimage`, at most `n`, the nearest first; never the one of `except`. What cannot be read
+/// is left out.
+pub fn nearest(store: &Store, index: &Index, preimage: &str, except: Option<&Key>, n: usize) -> Vec<Nearest> {
+    let Some(wanted) = Meaning::read(preimage) else { return Vec::new() };
     let mut found = Vec::new();
     for near in index.nearest(preimage, except, n + TRIED) {
         if found.len() == n {
             break;
         }
-        let Peek::Hit(entry) = store.peek(&near.key)? else { continue };
+        let Ok(Peek::Hit(entry)) = store.peek(&near.key) else { continue };
         let Some(stored) = Meaning::read(&entry.preimage) else { continue };
         found.push(Nearest {
             key: near.key,
             shared_leaves: near.shared,
-            all_leaves: near.shared + near.differing,
+            all_leaves: near.of,
             changes: changes(&stored, &wanted),
         });
     }
-    Ok(found)
+    found
 }
 
 impl Nearest {

@@ -199,9 +199,7 @@ fn the_nearest_shares_the_most_leaves() {
     let (_folder, store) = stored(&runs);
     let index = Index::build(&store).expect("an index");
     assert_eq!((index.len(), index.is_empty()), (4, false));
-    let find = |run: &Run, except: Option<&Key>| {
-        nearest(&store, &index, &run.pretrain_preimage(), except, 4).expect("a search")
-    };
+    let find = |run: &Run, except: Option<&Key>| nearest(&store, &index, &run.pretrain_preimage(), except, 4);
     let wanted = with(8, 2, 0.1);
     let found = find(&wanted, None);
     assert_eq!((found[0].key, found.len()), (runs[1].pretrain_key(), 4));
@@ -213,7 +211,7 @@ fn the_nearest_shares_the_most_leaves() {
     // An evaluation has no neighbour among trainings.
     let knn = Evaluation::Knn(Knn { k: 5, temperature: 0.1, metric: Metric::Cosine });
     let evaluation = wanted.evaluation_preimage(&knn);
-    assert!(nearest(&store, &index, &evaluation, None, 4).expect("a search").is_empty());
+    assert!(nearest(&store, &index, &evaluation, None, 4).is_empty());
 }
 
 /// By plain counting over sets, the ranking of the index comes out.
@@ -270,7 +268,7 @@ fn foreign_and_damaged_records_are_left_out() {
     }
     let index = Index::build(&store).expect("an index");
     assert_eq!(index.len(), 2);
-    let found = nearest(&store, &index, &sample::run(16, 1).pretrain_preimage(), None, 5).expect("a search");
+    let found = nearest(&store, &index, &sample::run(16, 1).pretrain_preimage(), None, 5);
     assert_eq!(found.iter().map(|near| near.key).collect::<Vec<_>>(), [run.pretrain_key()]);
 }
 
