@@ -253,7 +253,7 @@ fn a_failure_is_on_record_with_what_was_told_before() {
     let record = crate::results::parse(&kept).expect("a record");
     assert_eq!(record.stage, crate::record::Stage::Failure(stage.failure.clone()));
     let log = stage.failure.log.join("\n");
-    assert!(log.contains("training starts") && log.contains("failed: "), "{log}");
+    assert!(log.contains("training starts"), "{log}");
 }
 
 #[test]
