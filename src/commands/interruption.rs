@@ -69,16 +69,20 @@ fn answer(mut signals: Signals, interrupt: &Interrupt, work_ended: &AtomicBool) 
     let first = departure(first);
     interrupt.ask(first);
     let asked = Instant::now();
+    // Since when there is nothing that is worth waiting for.
+    let mut idle_since = asked;
     loop {
         std::thread::sleep(GLANCE);
         let again = signals.pending().last();
-        let has_ended = work_ended.load(Ordering::Relaxed);
         if let Some(again) = again.filter(|_| asked.elapsed() > SAME_SIGNAL) {
             leave(departure(again), "left at once");
         }
         // A training that is to keep a checkpoint is waited for; an evaluation or a data set being read keeps nothing.
         let is_waited_for = first == Departure::Preempted && interrupt.is_training();
-        if asked.elapsed() > PATIENCE && !is_waited_for && !has_ended {
+        if is_waited_for || work_ended.load(Ordering::Relaxed) {
+            idle_since = Instant::now();
+        }
+        if idle_since.elapsed() > PATIENCE {
             leave(first, "left in the middle of what was under way");
         }
     }

@@ -234,11 +234,8 @@ fn training_text(progress: &Progress) -> String {
 fn failure_text(name: &str, StageFailure { key, failure }: &StageFailure) -> String {
     const LOG_LINES: usize = 4;
     let mut text = format!("{name}: failed: {} ({})", failure.message, key.short());
-    // The very last line is the message again.
-    let before = failure.log.len().saturating_sub(1);
-    failure.log[before.saturating_sub(LOG_LINES)..before]
-        .iter()
-        .for_each(|line| text.push_str(&format!("\n  | {line}")));
+    let first = failure.log.len().saturating_sub(LOG_LINES);
+    failure.log[first..].iter().for_each(|line| text.push_str(&format!("\n  | {line}")));
     text
 }
 

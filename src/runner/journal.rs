@@ -73,8 +73,7 @@ impl<'a> Journal<'a> {
     }
 
     /// A failure with what was told before it.
-    pub fn failed(&mut self, failure: Failure) -> Failure {
-        self.note(&format!("failed: {}", failure.message));
+    pub fn failed(&self, failure: Failure) -> Failure {
         Failure { log: self.lines.iter().cloned().collect(), ..failure }
     }
 

@@ -39,7 +39,7 @@ fn a_full_disk_fails_the_run_stops_the_sweep_and_loses_nothing() {
     let experiment = tiny("train.temperature", "[0.1, 0.2, 0.5]");
     let checkpointed = with_checkpoints(&experiment);
     for (area, refusals) in [("/blobs/", u64::MAX), ("/progress/", u64::MAX), ("/records/", u64::MAX)] {
-        let root = folder.path().join(area.trim_matches('/'));
+        let root = folder.path().join(format!("without {}", area.trim_matches('/')));
         let store = refusing(&root, area, io::ErrorKind::StorageFull, refusals);
         let summary = sweep(&store, &checkpointed, (1, false), &Interrupt::default(), &mut Recorder::default());
         assert_eq!(kinds(&summary), [(0, FailureKind::DiskFull)], "{area}");
@@ -63,7 +63,7 @@ fn a_disk_that_refuses_one_run_serves_the_next() {
     let folder = tempfile::tempdir().expect("a folder");
     let experiment = tiny("evaluate", "[[Knn(k: 1)], [Knn(k: 2)], [Knn(k: 3)]]");
     for area in ["/blobs/", "/records/", "/claims/"] {
-        let root = folder.path().join(area.trim_matches('/'));
+        let root = folder.path().join(format!("without {}", area.trim_matches('/')));
         let store = refusing(&root, area, io::ErrorKind::Other, 1);
         let summary = sweep(&store, &experiment, (1, false), &Interrupt::default(), &mut Recorder::default());
         assert_eq!(kinds(&summary), [(0, FailureKind::Storage)], "{area}");

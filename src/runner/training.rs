@@ -7,6 +7,7 @@ use crate::executor::{self, Executor, Setting};
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results::{self, State};
+use crate::runner::interrupt::TrainingUnderWay;
 use crate::runner::journal::Journal;
 use crate::runner::provenance::Begun;
 use crate::runner::reporter::Reporter;
@@ -94,7 +95,7 @@ fn train_under(
     };
     let failure = match outcome {
         Ok(None) => return Ok(Step::Ended(Outcome::Interrupted)),
-        Ok(Some(Prepared { encoder, body })) => {
+        Ok(Some(Prepared { encoder, body, under_way: _under_way })) => {
             let committed = claim.commit(&body, &run.pretrain_preimage());
             let settled = committed.map_err(|error| storage_failure(&error));
             match settled.and_then(|committed| settled_on(runner, run, encoder, &committed, journal)) {
@@ -112,20 +113,22 @@ fn train_under(
 }
 
 /// A training whose blobs are kept and whose record is written, but not yet published.
-struct Prepared {
+struct Prepared<'a> {
     encoder: Encoder,
     body: String,
+    /// Until it is published a wish to leave waits for it.
+    under_way: TrainingUnderWay<'a>,
 }
 
 /// None where it was asked to leave.
-fn train_and_prepare(
+fn train_and_prepare<'a>(
     claim: &mut Claim,
-    runner: &Runner,
+    runner: &'a Runner,
     run: &Run,
     dataset: &Dataset,
     begun: Begun,
     journal: &mut Journal,
-) -> Result<Option<Prepared>, Failure> {
+) -> Result<Option<Prepared<'a>>, Failure> {
     let mut executor = executor(runner, run)?;
     let kept = match claim.progress().map_err(|error| storage_failure(&error))? {
         Kept::Saved(bytes) => Some(bytes),
@@ -135,7 +138,7 @@ fn train_and_prepare(
             None
         }
     };
-    let _under_way = runner.interrupt.training();
+    let under_way = runner.interrupt.training();
     let mut attempt = |resume: Option<&[u8]>| {
         let mut reporter = Reporter::new(claim, runner, journal);
         let images = &dataset.train.images;
@@ -153,7 +156,8 @@ fn train_and_prepare(
     match result {
         Ok(trained) => {
             let prepared = prepare(claim, runner, run, dataset, (&trained, executor), begun);
-            prepared.map(Some).map_err(|error| commit_failure(&error))
+            let (encoder, body) = prepared.map_err(|error| commit_failure(&error))?;
+            Ok(Some(Prepared { encoder, body, under_way }))
         }
         Err(TrainError::Interrupted { .. }) => Ok(None),
         Err(error) => Err(train_failure(&error, runner.request())),
@@ -168,7 +172,7 @@ fn prepare(
     dataset: &Dataset,
     (trained, mut executor): (&Trained, Box<dyn Executor>),
     begun: Begun,
-) -> Result<Prepared, RunnerError> {
+) -> Result<(Encoder, String), RunnerError> {
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let sheet = views::contact_sheet(&pipeline, &dataset.train.images, SHEET_IMAGES).map_err(RunnerError::artefact)?;
     let bytes = trained.checkpoint.to_bytes(executor.plan()).map_err(RunnerError::artefact)?;
@@ -181,7 +185,7 @@ fn prepare(
     }
     let stage = Stage::Pretrain(records::pretrain(run, trained, executor.plan()));
     let body = records::body(runner, run.pretrain_key(), stage, begun);
-    Ok(Prepared { encoder: Encoder { executor, checkpoint }, body })
+    Ok((Encoder { executor, checkpoint }, body))
 }
 
 /// The encoder to evaluate after a commit: one's own, or that of the record that was there first.

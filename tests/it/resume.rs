@@ -48,6 +48,7 @@ fn run(optimizer: &str, scope: &str, steps: u64) -> Run {
     let text = MINIATURE
         .replace("n_classes: 4, train_per_class: 12", "n_classes: 2, train_per_class: 6")
         .replace("batch: 8", "batch: 4")
+        .replace(", LinearProbe(epochs: 2, batch: 16)", "")
         .replace("length: Steps(3)", &format!("length: Steps({steps})"))
         .replace("optimizer: Adam", &format!("optimizer: {optimizer}, batch_norm_scope: {scope}"));
     let facts =

@@ -26,7 +26,7 @@ fn one_long_evaluation() -> String {
         .replace("length: Steps(11)", "length: Steps(1)")
         .replace(
             "evaluate: [Knn(k: 5), LinearProbe(epochs: 2, batch: 16)]",
-            "evaluate: [LinearProbe(epochs: 1000000, batch: 16)]",
+            "evaluate: [LinearProbe(epochs: 100000, batch: 1)]",
         )
         .replace("knn.top1", "linear.top1")
 }
@@ -76,19 +76,22 @@ fn at_a_step_it_leaves_and_goes_on_to_the_same_bits() {
         let child = started(&place);
         signal(&child, *sent);
         let said = ended(child).code(*code);
-        assert!(said.err.contains("the same command goes on from here"), "{}", said.err);
-        assert!(said.out.contains("pending"), "the table is printed all the same\n{}", said.out);
-        let (done, kept) =
-            (number_after(&said.err, "stopped after step "), number_after(&said.err, "goes on from step "));
-        match code {
-            143 => assert_eq!(kept, done, "a checkpoint of this very step\n{}", said.err),
-            _ => assert!(kept <= done && kept.is_multiple_of(3), "the last periodic checkpoint\n{}", said.err),
-        }
         assert_eq!(place.names_in("claims"), [""; 0], "the claim is given back");
         assert_eq!(place.names_in("failures"), [""; 0]);
         let resumed = place.ablate(&["sweep", "miniature.ron"]).success();
-        assert_eq!(number_after(&resumed.err, "goes on from its checkpoint, step "), kept);
-        assert_eq!(verified_digests(&place.store()), expected, "{sent:?} after step {done}");
+        let kept = number_after(&resumed.err, "goes on from its checkpoint, step ");
+        assert_eq!(verified_digests(&place.store()), expected, "{sent:?}, gone on from step {kept}");
+        if *code == 130 {
+            assert!(kept.is_multiple_of(3), "the last periodic checkpoint, not {kept}");
+        }
+        // On a machine so busy that a step takes two seconds, Ctrl-C does not wait for its end.
+        if *code == 143 || !said.err.contains("left in the middle") {
+            assert!(said.err.contains("the same command goes on from here"), "{}", said.err);
+            assert!(!said.out.is_empty(), "the table is printed all the same");
+            let done = number_after(&said.err, "stopped after step ");
+            assert_eq!(number_after(&said.err, "goes on from step "), kept);
+            assert!(if *code == 143 { kept == done } else { kept <= done }, "stopped after {done}\n{}", said.err);
+        }
     }
     tally(PROMISE, "signals: at a step", tried.len() as u64);
 }
