@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the small seeds of fuzz/seeds/ anew; standard library only.
-
-The two that need an encoder, `image/tiny.jpg` and `image/tiny.webp`, are kept as they are.
-"""
+"""Writes the small seeds of fuzz/seeds/ anew; standard library only."""
 
 import io
 import json
@@ -47,7 +44,33 @@ def bmp(width, height, bits, palette, rows):
 GREY_BMP = bmp(2, 2, 24, b"", [bytes([9, 9, 9, 5, 5, 5, 0, 0])] * 2)
 
 
+def jpeg():
+    """One grey block of 8x8, baseline: one Huffman code a table, of one bit (ITU-T T.81)."""
+
+    def segment(marker, body):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    one_code = bytes([1]) + bytes(15) + b"\0"
+    return (b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC0, bytes([8, 0, 8, 0, 8, 1, 1, 0x11, 0]))
+            + segment(0xC4, b"\0" + one_code) + segment(0xC4, b"\x10" + one_code)
+            + segment(0xDA, bytes([1, 1, 0, 0, 63, 0])) + b"\x3f\xff\xd9")
+
+
+def webp():
+    """Two pixels of one colour, lossless: no transform, five prefix codes of one symbol (RFC 9649)."""
+    bits = 1 | 0 << 14 | 0 << 28
+    at = 32 + 3
+    for symbol in [1, 0, 1, 1, 0]:
+        bits |= (1 | symbol << 3) << at
+        at += 4
+    body = b"\x2f" + bits.to_bytes((at + 7) // 8, "little")
+    chunk = b"VP8L" + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+
+
 def images():
+    write("image", "block.jpg", jpeg())
+    write("image", "lossless.webp", webp())
     write("image", "grey.bmp", GREY_BMP)
     write("image", "palette.bmp", bmp(4, 2, 8, bytes(range(16)), [bytes([0, 1, 2, 3])] * 2))
     write("image", "rgb.png", png(2, 8, 2, 2, [bytes(range(6))] * 2))
