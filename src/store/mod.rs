@@ -50,6 +50,8 @@ pub use crate::store::entry::{BlobRef, Dropped, Entry};
 pub use crate::store::error::StoreError;
 pub use crate::store::held::{Claimed, give_back_all};
 pub use crate::store::pin::Pin;
+#[cfg(test)]
+pub(crate) use crate::store::tests::tally::tally;
 
 /// A store on disk. Clones share it; several processes and hosts may use one directory at once.
 #[derive(Clone)]
