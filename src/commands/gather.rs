@@ -12,9 +12,14 @@ use crate::store::Store;
 
 /// One row a cell, seed and metric.
 pub fn rows(store: Option<&Store>, experiment: &Experiment) -> Result<Vec<Row>, CommandError> {
-    let records = results::records(store, experiment)?;
-    tell_damage(&records.damage);
-    Ok(collect::collect(experiment, |key| records.by_key.get(key).cloned()))
+    rows_of_best(store, &[experiment])
+}
+
+/// As [`rows`] of an experiment on several backends: of every run the one counts that got furthest, the first of equals.
+pub fn rows_of_best(store: Option<&Store>, candidates: &[&Experiment]) -> Result<Vec<Row>, CommandError> {
+    let collected = collect::from_store(store, candidates, &|_| {})?;
+    tell_damage(&collected.damage);
+    Ok(collected.rows)
 }
 
 /// Says on stderr what is there but cannot be used; a sweep computes it again.
