@@ -206,7 +206,9 @@ impl Watcher for Silent {
 
 /// Three steps: the checkpoint and the history.
 fn training_digest(optimizer: &str, pool: &Pool) -> Key {
-    let run = run(optimizer);
+    let mut run = run(optimizer);
+    // In no key, and nobody resumes.
+    run.bookkeeping.checkpoint_every_steps = u64::MAX;
     let mut executor = executor(&run, pool);
     let images = images(run.facts.n_train as usize);
     let trained = train::pretrain(&run, &images, executor.as_mut(), pool, None, &mut Silent).expect("a training");
