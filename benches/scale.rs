@@ -1,4 +1,4 @@
-//! What the program takes with thousands of runs: `cargo bench --bench scale`. Figures are kept in `benches/RESULTS.md`.
+//! What the program takes with thousands of runs: `just bench scale`. Figures are kept in `benches/RESULTS.md`.
 //!
 //! Stores of synthetic records are made through the store itself, in memory where the system has such a folder; then the
 //! real binary is run on them and timed from outside. Nothing is trained.
@@ -15,6 +15,9 @@ use ablate::experiment::run::Run;
 use ablate::experiment::{self, Experiment, LoadOptions};
 use ablate::history::{History, StepMetrics};
 use ablate::record::{EpochCost, Evaluation, FORMAT, Metric, Pretrain, Provenance, Record, Stage, blob};
+use ablate::report::render::Format;
+use ablate::report::table::AblationTable;
+use ablate::report::{collect, parquet};
 use ablate::store::{Lookup, Store};
 use rayon::prelude::*;
 
@@ -24,6 +27,11 @@ const EPOCHS: u32 = 20;
 const REPEATS: usize = 5;
 
 fn main() {
+    // `cargo bench NAME` asks every bench for the parts of that name.
+    let filters: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if !filters.is_empty() && !filters.iter().any(|filter| "scale".contains(filter.as_str())) {
+        return;
+    }
     let root = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
     let folder = tempfile::Builder::new().prefix("ablate-scale-").tempdir_in(root).expect("a writable folder");
     let place = Place { folder: folder.path().to_owned() };
@@ -48,6 +56,7 @@ fn main() {
     place.measure("table, 14,400 runs, 100,800 rows, every device", &["table", "rows.ron"]);
     place.measure("table as CSV, 100,800 rows, every device", &["table", "rows.ron", "--format", "csv"]);
     place.measure("sweep, 14,400 runs, all stored", &["sweep", "rows.ron", "--device", "cpu"]);
+    place.parts("rows.ron");
 }
 
 struct Grid {
@@ -89,6 +98,7 @@ struct Place {
 /// What one run of the binary took.
 struct Cost {
     time: Duration,
+    cpu_ms: u64,
     peak_bytes: u64,
 }
 
@@ -106,7 +116,7 @@ impl Place {
         let blobs = Blobs::new();
         let runs: Vec<&Run> = experiment.cells.iter().flat_map(|cell| &cell.runs).collect();
         runs.par_iter().enumerate().for_each(|(index, run)| put_run(&store, run, &blobs, index));
-        println!("{:<58} {:>9}", format!("(stored {} runs of {name})", runs.len()), began.elapsed().as_millis());
+        println!("{:<50} {:>9}", format!("(stored {} runs of {name})", runs.len()), began.elapsed().as_millis());
     }
 
     fn measure(&self, name: &str, arguments: &[&str]) {
@@ -114,7 +124,23 @@ impl Place {
         costs.sort_by_key(|cost| cost.time);
         let ms = |cost: &Cost| cost.time.as_secs_f64() * 1e3;
         let peak = costs.iter().map(|cost| cost.peak_bytes).max().unwrap_or(0) as f64 / 1e6;
-        println!("{name:<58} {:>9.1} {:>9.1} {peak:>8.1}", ms(&costs[REPEATS / 2]), ms(&costs[REPEATS - 1]));
+        let (median, slowest) = (&costs[REPEATS / 2], &costs[REPEATS - 1]);
+        println!("{name:<50} {:>9.1} {:>8.1} {:>7} {peak:>8.1}", ms(median), ms(slowest), median.cpu_ms);
+    }
+
+    /// What the time of a table goes to, in this process.
+    fn parts(&self, name: &str) {
+        let text = std::fs::read_to_string(self.folder.join(name)).expect("the experiment");
+        let store = Store::open(&self.folder.join("results/store")).expect("a store");
+        let experiment = timed("  expand the file", || load(name, &text));
+        let runs: Vec<&Run> = experiment.cells.iter().flat_map(|cell| &cell.runs).collect();
+        timed("  every key, one thread", || runs.iter().map(|run| run.keys()).collect::<Vec<_>>());
+        let collect = || collect::from_store(Some(&store), &[&experiment], &|_| {}).expect("a readable store");
+        let rows = timed("  records to rows", collect).rows;
+        let table = || AblationTable::new(&experiment, &rows, "knn.top1").expect("a table");
+        let table = timed(&format!("  {} rows to the table", rows.len()), table);
+        timed("  render", || table.render(Format::Text));
+        timed("  Parquet", || parquet::to_parquet(&rows, &experiment.axes).expect("a file"));
     }
 
     fn run(&self, arguments: &[&str]) -> Cost {
@@ -124,8 +150,9 @@ impl Place {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let began = Instant::now();
         let mut child = command.spawn().expect("the binary starts");
-        let mut peak_bytes = 0;
+        let (mut peak_bytes, mut cpu_ms) = (0, 0);
         let status = loop {
+            cpu_ms = cpu_ms.max(processor_ms(child.id()).unwrap_or(0));
             peak_bytes = peak_bytes.max(peak_memory_bytes(child.id()).unwrap_or(0));
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 break status;
@@ -134,7 +161,7 @@ impl Place {
         };
         let time = began.elapsed();
         assert!(status.success(), "{arguments:?} ended with {status}");
-        Cost { time, peak_bytes }
+        Cost { time, cpu_ms, peak_bytes }
     }
 }
 
@@ -143,6 +170,20 @@ fn peak_memory_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
     kib.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Processor time of all threads so far, in ticks of 10 ms: on a shared machine the clock on the wall says less.
+fn processor_ms(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<u64> = stat.rsplit_once(')')?.1.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
+    Some((fields.get(12)? + fields.get(13)?) * 10)
+}
+
+fn timed<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let value = work();
+    println!("{name:<50} {:>9.1}", began.elapsed().as_secs_f64() * 1e3);
+    value
 }
 
 fn load(name: &str, text: &str) -> Experiment {

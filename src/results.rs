@@ -1,10 +1,9 @@
 //! The store as an experiment sees it: the records of a run's stages, typed and checked against each other.
 
-use std::collections::BTreeMap;
+use rayon::prelude::*;
 
 use crate::content::Key;
-use crate::experiment::Experiment;
-use crate::experiment::run::Run;
+use crate::experiment::run::{Run, RunKeys};
 use crate::record::{self, Record, Stage, blob};
 use crate::store::{Entry, Peek, Store, StoreError};
 
@@ -23,6 +22,8 @@ pub enum State<T> {
 /// A stage's entry and what it says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found<T> {
+    /// Without its texts, which thousands of runs at once have no room for: the body is what the next two say, and the
+    /// pre-image is what the run says.
     pub entry: Entry,
     pub provenance: record::Provenance,
     pub stage: T,
@@ -96,47 +97,90 @@ pub fn inspect_in(store: Option<&Store>, run: &Run) -> Result<RunState, StoreErr
     }
 }
 
-/// The records of an experiment's stages.
-#[derive(Debug, Default)]
-pub struct Records {
-    /// What counts, by key: a result, or the failure where there is none.
-    pub by_key: BTreeMap<Key, Record>,
-    /// Why a record that is there does not count, a line each.
-    pub damage: Vec<String>,
+/// A run's keys and what the store holds for them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspected {
+    pub keys: RunKeys,
+    pub state: RunState,
 }
 
-/// Every record of an experiment's stages.
-pub fn records(store: Option<&Store>, experiment: &Experiment) -> Result<Records, StoreError> {
-    let mut records = Records::default();
-    for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
-        let (state, keys) = (inspect_in(store, run)?, run.keys());
-        keep(&mut records, keys.pretrain, state.pretrain, Stage::Pretrain);
-        for (key, state) in keys.evaluations.into_iter().zip(state.evaluations) {
-            keep(&mut records, key, state, Stage::Evaluation);
+/// As [`inspect_in`] of many runs, in their order; all cores share the reading.
+///
+/// # Errors
+/// The store's, of the first run that has one.
+pub fn inspect_all(store: Option<&Store>, runs: &[&Run]) -> Result<Vec<Inspected>, StoreError> {
+    let one = |run: &&Run| inspect_best(store, std::slice::from_ref(run)).map(|(_, inspected)| inspected);
+    let results: Vec<_> = runs.par_iter().map(one).collect();
+    results.into_iter().collect()
+}
+
+/// Of one run on several backends the one that got furthest, the first of equals, by its index.
+///
+/// # Errors
+/// The store's.
+///
+/// # Panics
+/// Without a run.
+pub fn inspect_best(store: Option<&Store>, runs: &[&Run]) -> Result<(usize, Inspected), StoreError> {
+    let mut best: Option<(usize, Inspected)> = None;
+    for (index, run) in runs.iter().enumerate() {
+        let keys = run.keys();
+        let state = match store {
+            Some(store) => inspect_keys(store, &keys)?,
+            None => inspect_in(None, run)?,
+        };
+        if best.as_ref().is_none_or(|(_, best)| best.state.rank() < state.rank()) {
+            let is_complete = state.is_complete();
+            best = Some((index, Inspected { keys, state }));
+            if is_complete {
+                break;
+            }
         }
     }
-    Ok(records)
+    Ok(best.expect("a run on some backend"))
 }
 
-fn keep<T>(records: &mut Records, key: Key, state: State<T>, stage: impl Fn(T) -> Stage) {
+impl Inspected {
+    /// What counts of every stage, the training's first: a result, or the failure where there is none. Why a record that is
+    /// there does not count goes to `damage`, a line each.
+    pub fn into_records(self, damage: &mut Vec<String>) -> Vec<Option<Record>> {
+        let Inspected { keys, state } = self;
+        let training = counted(keys.pretrain, state.pretrain, Stage::Pretrain, damage);
+        let evaluations = keys.evaluations.into_iter().zip(state.evaluations);
+        let evaluations = evaluations.map(|(key, state)| counted(key, state, Stage::Evaluation, damage));
+        std::iter::once(training).chain(evaluations).collect()
+    }
+}
+
+fn counted<T>(key: Key, state: State<T>, stage: impl Fn(T) -> Stage, damage: &mut Vec<String>) -> Option<Record> {
     let (stage, provenance) = match state {
         State::Hit(found) => (stage(found.stage), found.provenance),
         State::Failed(failure, provenance) => (Stage::Failure(failure), *provenance),
-        State::Miss { reason } => return records.damage.extend(reason),
+        State::Miss { reason } => {
+            damage.extend(reason);
+            return None;
+        }
     };
-    records.by_key.insert(key, Record { format: record::FORMAT, key, stage, provenance });
+    Some(Record { format: record::FORMAT, key, stage, provenance })
 }
 
 /// What the store holds for `run`; claims and writes nothing.
 pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
-    let keys = run.keys();
+    inspect_keys(store, &run.keys())
+}
+
+/// As [`inspect`] of the run with these keys.
+///
+/// # Errors
+/// The store's.
+pub fn inspect_keys(store: &Store, keys: &RunKeys) -> Result<RunState, StoreError> {
     let pretrain = pretrain(store, keys.pretrain)?;
     let checkpoint = match &pretrain {
         State::Hit(found) => found.entry.blobs.get(blob::CHECKPOINT).map(|checkpoint| checkpoint.digest),
         State::Miss { .. } | State::Failed(..) => None,
     };
     let evaluations =
-        keys.evaluations.into_iter().map(|key| evaluation(store, key, checkpoint)).collect::<Result<_, _>>()?;
+        keys.evaluations.iter().map(|key| evaluation(store, *key, checkpoint)).collect::<Result<_, _>>()?;
     Ok(RunState { pretrain, evaluations })
 }
 
@@ -168,9 +212,12 @@ fn stage<T>(
     typed: impl Fn(Stage, &Entry) -> Result<T, String>,
 ) -> Result<State<T>, StoreError> {
     let reason = match store.peek(&key)? {
-        Peek::Hit(entry) => {
+        Peek::Hit(mut entry) => {
             match parse(&entry).and_then(|record| Ok((record.provenance, typed(record.stage, &entry)?))) {
-                Ok((provenance, stage)) => return Ok(State::Hit(Box::new(Found { entry, provenance, stage }))),
+                Ok((provenance, stage)) => {
+                    (entry.body, entry.preimage) = (String::new(), String::new());
+                    return Ok(State::Hit(Box::new(Found { entry, provenance, stage })));
+                }
                 Err(problem) => Some(problem),
             }
         }

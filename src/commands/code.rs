@@ -67,18 +67,14 @@ impl CodeArguments {
     }
 }
 
-/// Counts results by whose code computed them; failures are none.
-pub fn census<'a>(records: impl Iterator<Item = &'a Record>) -> CodeCensus {
-    let mut census = CodeCensus::default();
-    for Record { stage, provenance, .. } in records {
-        match stage {
-            Stage::Pretrain(_) | Stage::Evaluation(_) => {
-                census.add((&provenance.code, provenance.started_unix_s), code_digest());
-            }
-            Stage::Failure(_) => {}
+/// Counts a result by whose code computed it; a failure is none.
+pub fn count(record: &Record, census: &mut CodeCensus) {
+    match record.stage {
+        Stage::Pretrain(_) | Stage::Evaluation(_) => {
+            census.add((&record.provenance.code, record.provenance.started_unix_s), code_digest());
         }
+        Stage::Failure(_) => {}
     }
-    census
 }
 
 pub fn now_unix_s() -> u64 {

@@ -1,8 +1,12 @@
 //! What the store holds of an experiment, as the tables want it.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use crate::commands::code::{self, CodeArguments};
 use crate::commands::error::CommandError;
 use crate::experiment::Experiment;
+use crate::explain::CodeCensus;
 use crate::history::History;
 use crate::record::blob;
 use crate::report::collect;
@@ -13,10 +17,25 @@ use crate::store::Store;
 
 /// One row a cell, seed and metric. Says on stderr what the table hides: damage, and hits of other code.
 pub fn rows(store: Option<&Store>, experiment: &Experiment, code: CodeArguments) -> Result<Vec<Row>, CommandError> {
-    let records = results::records(store, experiment)?;
-    tell_damage(&records.damage);
-    code.tell(&code::census(records.by_key.values()));
-    Ok(collect::collect(experiment, |key| records.by_key.get(key).cloned()))
+    rows_of_best(store, &[experiment], code)
+}
+
+/// As [`rows`] of an experiment on several backends: of every run the one counts that got furthest, the first of equals.
+pub fn rows_of_best(
+    store: Option<&Store>,
+    candidates: &[&Experiment],
+    code: CodeArguments,
+) -> Result<Vec<Row>, CommandError> {
+    // Cells that share a stage show its record once each.
+    let (census, seen) = (Mutex::new(CodeCensus::default()), Mutex::new(BTreeSet::new()));
+    let collected = collect::from_store(store, candidates, &|record| {
+        if seen.lock().unwrap_or_else(PoisonError::into_inner).insert(record.key) {
+            code::count(record, &mut census.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    })?;
+    tell_damage(&collected.damage);
+    code.tell(&census.into_inner().unwrap_or_else(PoisonError::into_inner));
+    Ok(collected.rows)
 }
 
 /// Says on stderr what is there but cannot be used; a sweep computes it again.

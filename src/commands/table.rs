@@ -11,8 +11,6 @@ use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::report::render::Format;
 use crate::report::table::AblationTable;
-use crate::results;
-use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -54,9 +52,11 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
     experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
-    let experiment = merged(store.as_ref(), &experiments)?;
-    let rows = gather::rows(store.as_ref(), &experiment, arguments.code)?;
-    let table = AblationTable::new(&experiment, &rows, arguments.metric.as_ref().unwrap_or(&experiment.table.metric))?;
+    let candidates: Vec<&Experiment> = experiments.iter().map(|(_, experiment)| experiment).collect();
+    let rows = gather::rows_of_best(store.as_ref(), &candidates, arguments.code)?;
+    // Backends differ in runs and keys alone, and a table is laid out by axes, labels and seeds.
+    let experiment = candidates.first().expect("at least one backend takes the file");
+    let table = AblationTable::new(experiment, &rows, arguments.metric.as_ref().unwrap_or(&experiment.table.metric))?;
     if arguments.json {
         print_json(&table.to_json())?;
     } else {
@@ -101,24 +101,6 @@ pub fn on_every_backend(
         Some(problems) if experiments.is_empty() => Err(problems),
         Some(_) | None => Ok(experiments),
     }
-}
-
-/// One experiment whose every run is that of the backend that got furthest with it; the first of equals.
-fn merged(store: Option<&Store>, experiments: &[(Backend, Experiment)]) -> Result<Experiment, CommandError> {
-    let mut merged = experiments.first().expect("at least one backend takes the file").1.clone();
-    for (index, cell) in merged.cells.iter_mut().enumerate() {
-        for (seed, run) in cell.runs.iter_mut().enumerate() {
-            let mut best = results::inspect_in(store, run)?.rank();
-            for (_, experiment) in &experiments[1..] {
-                let other = &experiment.cells[index].runs[seed];
-                let rank = results::inspect_in(store, other)?.rank();
-                if rank > best {
-                    (best, *run) = (rank, other.clone());
-                }
-            }
-        }
-    }
-    Ok(merged)
 }
 
 /// A line that says so where results of several backends lie side by side.

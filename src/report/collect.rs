@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use crate::content::Key;
-use crate::experiment::run::Run;
-use crate::experiment::{Cell, Experiment, evaluation_names};
+use crate::experiment::run::{Run, RunKeys};
+use crate::experiment::{Experiment, evaluation_names};
 use crate::record::{Metric, Pretrain, Provenance, Record, Stage};
 use crate::report::row::{Row, Status};
+use crate::results;
+use crate::store::{Store, StoreError};
 
 /// The evaluation's name under which the training's own numbers stand.
 const PRETRAIN: &str = "pretrain";
@@ -24,6 +28,49 @@ struct Stem {
     outcome: Outcome,
 }
 
+/// The rows of an experiment, and why some are not there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Collected {
+    pub rows: Vec<Row>,
+    /// Why records that are there do not count, a line each.
+    pub damage: Vec<String>,
+}
+
+/// The rows of an experiment from a store that may not be there yet, in the order of [`collect`]; all cores share the work.
+/// `candidates` are that experiment on one backend after another; of every run the backend counts that got furthest, the
+/// first of equals. `see` is shown every record that counts, from any thread, as often as cells share it.
+///
+/// # Errors
+/// The store's.
+///
+/// # Panics
+/// Without a candidate.
+pub fn from_store(
+    store: Option<&Store>,
+    candidates: &[&Experiment],
+    see: &(dyn Fn(&Record) + Sync),
+) -> Result<Collected, StoreError> {
+    let experiment = candidates.first().expect("an experiment on some backend");
+    let of_cell = |cell: usize| (0..experiment.cells[cell].runs.len()).map(move |run| (cell, run));
+    let places: Vec<(usize, usize)> = (0..experiment.cells.len()).flat_map(of_cell).collect();
+    let of_run = |&(cell, run): &(usize, usize)| -> Result<(Vec<Stem>, Vec<String>), StoreError> {
+        let runs: Vec<&Run> = candidates.iter().map(|experiment| &experiment.cells[cell].runs[run]).collect();
+        let (best, inspected) = results::inspect_best(store, &runs)?;
+        let (keys, mut damage) = (inspected.keys.clone(), Vec::new());
+        let records = inspected.into_records(&mut damage);
+        records.iter().flatten().for_each(see);
+        Ok((stems_of_run(experiment, cell, runs[best], keys, records), damage))
+    };
+    let results: Vec<_> = places.par_iter().map(of_run).collect();
+    let (mut stems, mut damage) = (Vec::new(), Vec::new());
+    for result in results {
+        let (of_run, problems) = result?;
+        stems.extend(of_run);
+        damage.extend(problems);
+    }
+    Ok(Collected { rows: rows(experiment, stems), damage })
+}
+
 /// One row a cell × seed × metric, in that order: evaluations as the file has them, metrics by name.
 ///
 /// `find` looks a record up by its stage's key; it must hide an evaluation whose checkpoint is not the training's, as
@@ -34,67 +81,59 @@ pub fn collect(experiment: &Experiment, mut find: impl FnMut(&Key) -> Option<Rec
     for (index, cell) in experiment.cells.iter().enumerate() {
         for run in &cell.runs {
             let keys = run.keys();
-            let base = base_row(experiment, index as u32, cell, run, keys.pretrain);
-            stems.extend(stems_of_run(&base, run, keys.evaluations, &mut find));
+            let records = std::iter::once(&keys.pretrain).chain(&keys.evaluations).map(&mut find).collect();
+            stems.extend(stems_of_run(experiment, index, run, keys, records));
         }
     }
-    let names = metric_names(experiment, &stems);
-    stems.into_iter().flat_map(|stem| rows_of_stem(stem, &names)).collect()
+    rows(experiment, stems)
 }
 
-fn base_row(experiment: &Experiment, cell_index: u32, cell: &Cell, run: &Run, pretrain_key: Key) -> Row {
-    Row {
+fn rows(experiment: &Experiment, stems: Vec<Stem>) -> Vec<Row> {
+    let names = metric_names(experiment, &stems);
+    stems.into_par_iter().flat_map_iter(|stem| rows_of_stem(stem, &names)).collect()
+}
+
+/// `records` are the training's and then every evaluation's.
+fn stems_of_run(
+    experiment: &Experiment,
+    cell: usize,
+    run: &Run,
+    keys: RunKeys,
+    records: Vec<Option<Record>>,
+) -> Vec<Stem> {
+    let mut base = Row {
         experiment: experiment.name.clone(),
         smoke: experiment.smoke,
-        cell: cell_index,
-        labels: cell.labels.clone(),
+        cell: cell as u32,
+        labels: experiment.cells[cell].labels.clone(),
         seed: run.seed,
         evaluation: PRETRAIN.to_owned(),
-        metric: String::new(),
-        status: Status::Missing,
-        value: None,
-        unit: None,
-        backend: run.backend,
-        numerics: run.train.numerics,
-        pretrain_key,
-        evaluation_key: pretrain_key,
-        n_parameters: None,
-        steps: None,
-        train_s: None,
-        images_per_s: None,
-        device: None,
-        code: None,
-        ablate_version: None,
-        host: None,
-        started_unix_s: None,
-        message: None,
-    }
-}
-
-fn stems_of_run(
-    base: &Row,
-    run: &Run,
-    evaluations: Vec<Key>,
-    find: &mut impl FnMut(&Key) -> Option<Record>,
-) -> Vec<Stem> {
-    let mut base = base.clone();
-    let training = find(&base.pretrain_key);
+        ..Row::blank(keys.pretrain, run.backend, run.train.numerics)
+    };
+    let mut records = records.into_iter();
+    let training = records.next().flatten();
     if let Some(record) = &training {
         fill_provenance(&mut base, &record.provenance);
         if let Stage::Pretrain(pretrain) = &record.stage {
             fill_costs(&mut base, pretrain);
         }
     }
-    let mut stems = vec![Stem { row: base.clone(), outcome: outcome(training.as_ref()) }];
-    for (name, evaluation_key) in evaluation_names(&run.evaluate).into_iter().zip(evaluations) {
+    let is_trained = training.is_some();
+    let of_training = outcome(training);
+    let no_encoder = match &of_training {
+        Outcome::Failed(message) => Some(message.clone()),
+        Outcome::Done(_) | Outcome::Missing => None,
+    };
+    let mut stems = vec![Stem { row: base.clone(), outcome: of_training }];
+    let evaluations = evaluation_names(&run.evaluate).into_iter().zip(keys.evaluations);
+    for ((name, evaluation_key), record) in evaluations.zip(records) {
         let mut row = Row { evaluation: name, evaluation_key, ..base.clone() };
-        let record = find(&evaluation_key);
-        if let (None, Some(record)) = (&training, &record) {
+        if let (false, Some(record)) = (is_trained, &record) {
             fill_provenance(&mut row, &record.provenance);
         }
-        let outcome = match (outcome(record.as_ref()), outcome(training.as_ref())) {
+        let outcome = match (outcome(record), &no_encoder) {
             // Without an encoder there is nothing to evaluate, and the reason is the training's.
-            (Outcome::Missing, Outcome::Failed(message)) => Outcome::Failed(message),
+            (Outcome::Missing, Some(message)) => Outcome::Failed(message.clone()),
             (outcome, _) => outcome,
         };
         stems.push(Stem { row, outcome });
@@ -102,14 +141,14 @@ fn stems_of_run(
     stems
 }
 
-fn outcome(record: Option<&Record>) -> Outcome {
-    match record.map(|record| &record.stage) {
+fn outcome(record: Option<Record>) -> Outcome {
+    match record.map(|record| record.stage) {
         None => Outcome::Missing,
-        Some(Stage::Pretrain(pretrain)) => Outcome::Done(pretrain_metrics(pretrain)),
-        Some(Stage::Evaluation(evaluation)) => Outcome::Done(evaluation.metrics.clone()),
+        Some(Stage::Pretrain(pretrain)) => Outcome::Done(pretrain_metrics(&pretrain)),
+        Some(Stage::Evaluation(evaluation)) => Outcome::Done(evaluation.metrics),
         Some(Stage::Failure(failure)) => Outcome::Failed(match failure.step {
             Some(step) => format!("{} (step {step})", failure.message),
-            None => failure.message.clone(),
+            None => failure.message,
         }),
     }
 }
@@ -144,14 +183,17 @@ fn fill_costs(row: &mut Row, pretrain: &Pretrain) {
 /// The metrics of every evaluation, by name.
 fn metric_names(experiment: &Experiment, stems: &[Stem]) -> BTreeMap<String, BTreeSet<String>> {
     let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut add =
-        |evaluation: &str, metric: &str| names.entry(evaluation.to_owned()).or_default().insert(metric.to_owned());
+    let mut add = |evaluation: &str, metric: &str| {
+        if !names.get(evaluation).is_some_and(|known| known.contains(metric)) {
+            names.entry(evaluation.to_owned()).or_default().insert(metric.to_owned());
+        }
+    };
     if let Some((evaluation, metric)) = experiment.table.metric.split_once('.') {
         add(evaluation, metric);
     }
     for stem in stems {
         match &stem.outcome {
-            Outcome::Done(metrics) => metrics.iter().for_each(|metric| _ = add(&stem.row.evaluation, &metric.name)),
+            Outcome::Done(metrics) => metrics.iter().for_each(|metric| add(&stem.row.evaluation, &metric.name)),
             Outcome::Failed(_) | Outcome::Missing => {}
         }
     }

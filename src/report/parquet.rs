@@ -159,20 +159,8 @@ fn base_rows(table: &Table, labels: Vec<Vec<String>>) -> Result<Vec<Row>, Report
         status: status[index],
         value: value[index],
         unit: unit[index].clone(),
-        backend: backend[index],
-        numerics: numerics[index],
-        pretrain_key: pretrain_key[index],
         evaluation_key: evaluation_key[index],
-        n_parameters: None,
-        steps: None,
-        train_s: None,
-        images_per_s: None,
-        device: None,
-        code: None,
-        ablate_version: None,
-        host: None,
-        started_unix_s: None,
-        message: None,
+        ..Row::blank(pretrain_key[index], backend[index], numerics[index])
     };
     Ok(labels.into_iter().enumerate().map(row).collect())
 }

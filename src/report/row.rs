@@ -57,6 +57,36 @@ pub enum Status {
 }
 
 impl Row {
+    /// Nothing but what runs it: no texts, no numbers, missing.
+    pub fn blank(pretrain_key: Key, backend: Backend, numerics: Numerics) -> Row {
+        Row {
+            experiment: String::new(),
+            smoke: false,
+            cell: 0,
+            labels: Vec::new(),
+            seed: 0,
+            evaluation: String::new(),
+            metric: String::new(),
+            status: Status::Missing,
+            value: None,
+            unit: None,
+            backend,
+            numerics,
+            pretrain_key,
+            evaluation_key: pretrain_key,
+            n_parameters: None,
+            steps: None,
+            train_s: None,
+            images_per_s: None,
+            device: None,
+            code: None,
+            ablate_version: None,
+            host: None,
+            started_unix_s: None,
+            message: None,
+        }
+    }
+
     /// `knn.top1`, as `Table::metric` spells it.
     pub fn full_metric(&self) -> String {
         format!("{}.{}", self.evaluation, self.metric)

@@ -120,22 +120,10 @@ pub fn row(experiment: &Experiment, cell: u32, seed: u64, value: f64) -> Row {
 }
 
 pub fn missing(experiment: &Experiment, cell: u32, seed: u64) -> Row {
-    let done = row(experiment, cell, seed, 0.0);
-    Row {
-        status: Status::Missing,
-        value: None,
-        unit: None,
-        n_parameters: None,
-        steps: None,
-        train_s: None,
-        images_per_s: None,
-        device: None,
-        code: None,
-        ablate_version: None,
-        host: None,
-        started_unix_s: None,
-        ..done
-    }
+    let Row { experiment, smoke, labels, evaluation, metric, pretrain_key, evaluation_key, backend, numerics, .. } =
+        row(experiment, cell, seed, 0.0);
+    let blank = Row::blank(pretrain_key, backend, numerics);
+    Row { experiment, smoke, cell, labels, seed, evaluation, metric, evaluation_key, ..blank }
 }
 
 pub fn failed(experiment: &Experiment, cell: u32, seed: u64, message: &str) -> Row {

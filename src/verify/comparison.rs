@@ -8,6 +8,9 @@ use crate::content::Key;
 use crate::record::{Evaluation, Pretrain, Provenance, Record, Stage, blob};
 use crate::store::Entry;
 
+/// Far above the rounding of a difference of two shares, far below a test image in a million.
+const ROUNDING: f64 = 1e-12;
+
 /// Something a stage left behind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -102,7 +105,11 @@ pub fn compare(stored: (&Entry, &Record), again: (&Entry, &Record), tolerance: f
             Weight::Exact => true,
             Weight::Remark => false,
             Weight::Bits => same_machine_class,
-            Weight::Metric => same_machine_class || difference.distance().is_none_or(|distance| distance > tolerance),
+            Weight::Metric => {
+                // A difference such as 0.52 − 0.5 = 0.020000000000000018 is meant to be 0.02.
+                let beyond = |distance: f64| distance - tolerance > ROUNDING;
+                same_machine_class || difference.distance().is_none_or(beyond)
+            }
         };
         Some(difference)
     };

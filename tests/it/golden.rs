@@ -15,7 +15,7 @@ use ablate::experiment::recipe::{self, Backend, Builtin, Split};
 use ablate::experiment::run::{DATA_VERSION, EVALUATION_VERSION, PRETRAIN_VERSION, Run};
 use ablate::experiment::{self, LoadOptions};
 use ablate::random::{Address, Purpose, Stream};
-use ablate::train::{self, Progress, Watcher};
+use ablate::train::{self, KeepError, Progress, Request, Watcher};
 use ablate::views::Pipeline;
 use serde::{Deserialize, Serialize};
 
@@ -193,20 +193,24 @@ fn executor(run: &Run, pool: &Pool) -> Box<dyn Executor> {
 struct Silent;
 
 impl Watcher for Silent {
+    fn start(&mut self, _: u64) {}
+
     fn step(&mut self, _: &Progress) {}
 
-    fn keep(&mut self, _: &[u8]) -> Result<(), String> {
+    fn keep(&mut self, _: u64, _: &[u8]) -> Result<(), KeepError> {
         Ok(())
     }
 
-    fn should_stop(&self) -> bool {
-        false
+    fn request(&self) -> Request {
+        Request::Go
     }
 }
 
 /// Three steps: the checkpoint and the history.
 fn training_digest(optimizer: &str, pool: &Pool) -> Key {
-    let run = run(optimizer);
+    let mut run = run(optimizer);
+    // In no key, and nobody resumes.
+    run.bookkeeping.checkpoint_every_steps = u64::MAX;
     let mut executor = executor(&run, pool);
     let images = images(run.facts.n_train as usize);
     let trained = train::pretrain(&run, &images, executor.as_mut(), pool, None, &mut Silent).expect("a training");
