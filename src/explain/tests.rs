@@ -93,7 +93,7 @@ fn differences_are_told_in_the_words_of_a_file() {
         (|run| run.smoke = true, &["smoke false → true"]),
         (|run| run.train.micro_batch = Some(4), &["train.micro_batch none → 4"]),
         (|run| run.facts.digest = Key::of_bytes(b"other"), &["data set: other content"]),
-        (|run| run.plans = Some(Key::of_bytes(b"lock")), &["plan lock none → 45a0ebd9b1e4"]),
+        (|run| run.plans = Some(Key::of_bytes(b"lock")), &["plan lock none → e73acfadf2de"]),
         (|run| run.code = Some(Key::of_bytes(b"x")), &["counts for this program's code alone (`--code strict`)"]),
         (
             |run| {
