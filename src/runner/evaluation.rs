@@ -75,6 +75,11 @@ impl<'a> Evaluator<'a> {
         self.source.checkpoint()
     }
 
+    /// Whether the encoder was trained by this run, just now.
+    pub fn is_trained_here(&self) -> bool {
+        matches!(self.source, Source::Ready(_))
+    }
+
     pub fn evaluate(
         &mut self,
         (evaluation, name): (&Evaluation, &str),

@@ -67,6 +67,8 @@ fn evaluated(
 ) -> Result<Option<Outcome>, RunnerError> {
     let (names, keys) = (evaluation_names(&run.evaluate), run.keys());
     let (mut failures, mut taken): (Vec<StageFailure>, Option<String>) = (Vec::new(), None);
+    // Between a look that found something missing and the claim another process may have published it.
+    let mut is_own = evaluator.is_trained_here();
     for ((evaluation, name), key) in run.evaluate.iter().zip(&names).zip(keys.evaluations) {
         let known = results::evaluation(runner.store, key, Some(evaluator.checkpoint()))?;
         if runner.is_settled(&known) {
@@ -82,7 +84,8 @@ fn evaluated(
                 journal.tell(&Event::Failed(&failure));
                 failures.push(failure);
             }
-            Ended::Cached | Ended::Computed => {}
+            Ended::Computed => is_own = true,
+            Ended::Cached => {}
             // Others of this run may be free.
             Ended::Taken(owner) => taken = Some(owner),
             Ended::Interrupted => return Ok(Some(Outcome::Interrupted)),
@@ -102,7 +105,8 @@ fn evaluated(
     Ok(Some(match taken {
         _ if !failures.is_empty() => Outcome::EvaluationsFailed(failures),
         Some(owner) => Outcome::Taken(owner),
-        None => Outcome::Computed,
+        None if is_own => Outcome::Computed,
+        None => Outcome::Cached,
     }))
 }
 

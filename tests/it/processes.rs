@@ -60,11 +60,13 @@ fn processes_share_the_work_and_each_has_the_table() {
         said.iter().map(|said| said.json()["summary"]["computed"].as_u64().expect("a number")).collect();
     println!("{processes} processes computed {computed:?} cells in {:.1?}", began.elapsed());
     let n_cells = (trainings * ways) as u64;
-    assert_eq!(computed.iter().sum::<u64>(), n_cells, "every cell by one process: {computed:?}");
+    assert_eq!(divergences(&place), [""; 0], "nothing was computed twice");
+    // A cell is both's where one process trained it and another was first to evaluate it.
+    let (total, most) = (computed.iter().sum::<u64>(), n_cells + trainings as u64);
+    assert!((n_cells..=most).contains(&total), "{computed:?}");
     for said in &said {
         assert_eq!(table(said), expected_table);
     }
-    assert_eq!(divergences(&place), [""; 0], "nothing was computed twice");
     assert_eq!(place.names_in("claims"), [""; 0]);
     assert_eq!(entries(&place.store()).len(), trainings + trainings * ways, "nothing was lost");
     assert_eq!(verified_digests(&place.store()), verified_digests(&alone.store()));

@@ -142,7 +142,7 @@ fn stopped_after_any_step_the_bits_are_the_same() {
     if slow_tests() {
         for optimizer in OPTIMIZERS {
             for scope in SCOPES {
-                stops += check(optimizer, scope, 5);
+                stops += check(optimizer, scope, 4);
             }
         }
     } else {
