@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
+use crate::commands::{
+    bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify,
+};
 
 /// A declarative, reproducible runner for SimCLR ablations.
 ///

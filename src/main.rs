@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
-use ablate::commands::{self, bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify};
+use ablate::commands::{
+    self, bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify,
+};
 use clap::Parser;
 
 fn main() -> ExitCode {
