@@ -10,7 +10,8 @@ use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
 use crate::commands::{Ending, count, gather, in_work, open, print, print_json};
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
-use crate::results::{self, State};
+use crate::experiment::run::Run;
+use crate::results::{self, Inspected, State};
 use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
@@ -78,8 +79,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
 fn counted(store: Option<&Store>, backend: Backend, experiment: &Experiment) -> Result<Count, CommandError> {
     let mut damage = Vec::new();
     let mut count = Count { backend, complete: 0, partial: 0, failed: 0, missing: 0 };
-    for run in experiment.cells.iter().flat_map(|cell| &cell.runs) {
-        let state = results::inspect_in(store, run)?;
+    let runs: Vec<&Run> = experiment.cells.iter().flat_map(|cell| &cell.runs).collect();
+    for Inspected { state, .. } in results::inspect_all(store, &runs)? {
         if let State::Miss { reason } = &state.pretrain {
             damage.extend(reason.clone());
         }

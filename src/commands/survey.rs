@@ -10,7 +10,7 @@ use crate::content::Key;
 use crate::experiment::Experiment;
 use crate::experiment::run::{Run, RunKeys};
 use crate::explain::{CodeCensus, Index, Nearest, Verdict, nearest};
-use crate::results::{self, State};
+use crate::results::{self, Inspected, State};
 use crate::runner::provenance::code_digest;
 use crate::store::Store;
 
@@ -71,12 +71,17 @@ fn line<'a>(
     store: Option<&Store>,
     (cell, labels, run): (usize, &'a [String], &'a Run),
 ) -> Result<(Line<'a>, Vec<Origin>), CommandError> {
-    let state = results::inspect_in(store, run)?;
-    let keys = run.keys();
+    let (_, Inspected { keys, state }) = results::inspect_best(store, &[run])?;
     let mut origins: Vec<Origin> = origin(keys.pretrain, &state.pretrain).into_iter().collect();
     origins.extend(keys.evaluations.iter().zip(&state.evaluations).filter_map(|(key, state)| origin(*key, state)));
-    let training = Verdict::of(&state.pretrain);
-    let evaluations = state.evaluations.iter().map(Verdict::of).collect();
+    let evaluations: Vec<Verdict> = state.evaluations.iter().map(Verdict::of).collect();
+    let training = match Verdict::of(&state.pretrain) {
+        // Nothing to evaluate is left of it.
+        Verdict::Stored if state.checkpoint_dropped() && evaluations.iter().any(Verdict::is_to_do) => {
+            Verdict::Again { damage: "its checkpoint was dropped by `gc`".to_owned() }
+        }
+        verdict => verdict,
+    };
     Ok((Line { cell, labels, run, keys, training, evaluations }, origins))
 }
 
