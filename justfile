@@ -28,6 +28,22 @@ status file *arguments:
 table file *arguments:
     {{ablate}} table "$@"
 
+# Say why each run of an experiment, or one key, is stored or not
+explain *arguments:
+    {{ablate}} explain "$@"
+
+# Compute a share of what is stored again and compare
+verify file *arguments:
+    {{ablate}} verify "$@"
+
+# Look whether every file of the store is what it should be
+check-store *arguments:
+    {{ablate}} check "$@"
+
+# Show what could go from the store; --apply removes it
+gc *arguments:
+    {{ablate}} gc "$@"
+
 # Write a picture of images and their two views
 show-views file *arguments:
     {{ablate}} show-views "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compares docs/reliability.md with what the fault tests tried in this run, or writes their counts into it.
 
-The tests append `promise<TAB>test<TAB>count` to the file named by ABLATE_TALLY. Every such test has a row in the page:
-`| promise | what it proves, `test` | 1,234 what was tried |`; the first number of the last column is the count.
+The tests append `promise<TAB>test<TAB>count` to the file named by ABLATE_TALLY. Each such pair has a row in the page:
+`| promise | `test` | 1,234 |`; counts of the parts of one test are added up. A page that promises more than was tried fails.
 """
 import argparse
 import collections
@@ -11,16 +11,14 @@ import re
 import sys
 
 PAGE = pathlib.Path("docs/reliability.md")
-ROW = re.compile(r"^\| (?P<promise>[^|]+) \| (?P<proof>[^|]+) \| (?P<count>[\d,]+)(?P<unit>[^|]*) \|$")
-NAME = re.compile(r"`([^`]+)`")
+ROW = re.compile(r"^\| (?P<promise>[^|]+) \| `(?P<test>[^`|]+)` \| (?P<count>[\d,]+) \|$")
 
 
 def tried(path):
-    """Counts by test; one that ran several times counts as its largest run."""
-    counts = collections.defaultdict(int)
+    counts = collections.Counter()
     for line in path.read_text(encoding="utf-8").splitlines():
-        _promise, test, count = line.split("\t")
-        counts[test] = max(counts[test], int(count))
+        promise, test, count = line.split("\t")
+        counts[promise, test] += int(count)
     return counts
 
 
@@ -32,17 +30,17 @@ def main():
     counts, seen, wrong, lines = tried(arguments.tally), set(), [], []
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         row = ROW.match(line)
-        name = NAME.search(row["proof"]) if row else None
-        if name:
-            test = name[1]
-            claimed, found = int(row["count"].replace(",", "")), counts.get(test, 0)
-            seen.add(test)
+        if row:
+            pair = row["promise"], row["test"]
+            claimed, found = int(row["count"].replace(",", "")), counts[pair]
+            seen.add(pair)
             if arguments.write and found:
-                line = f"| {row['promise']} | {row['proof']} | {found:,}{row['unit']} |"
+                line = f"| {pair[0]} | `{pair[1]}` | {found:,} |"
             elif found < claimed:
-                wrong.append(f"the page says {claimed:,} for `{test}`, this run tried {found:,}")
+                wrong.append(f"the page says {claimed:,} for `{pair[1]}` ({pair[0]}), this run tried {found:,}")
         lines.append(line)
-    wrong += [f"`{test}` tried {count:,} and has no row in the page" for test, count in counts.items() if test not in seen]
+    wrong += [f"`{test}` ({promise}) tried {count:,} and has no row in the page"
+              for (promise, test), count in sorted(counts.items()) if (promise, test) not in seen]
     if arguments.write:
         PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{PAGE}: {len(seen)} rows, {sum(counts.values()):,} faults tried in this run")

@@ -137,9 +137,9 @@ fn fail_again(
 }
 
 /// The first thing done after a power cut fails too: at each of its calls after each cut, or at some after some where time
-/// is short.
+/// is short: every call of both together takes a quarter of an hour.
 fn check_recovery(part: usize) {
-    let (cuts, faults) = if slow() { (1, 1) } else { (7, 5) };
+    let (cuts, faults) = if slow() { (3, 2) } else { (7, 5) };
     let mut count = 0;
     for scenario in SCENARIOS.iter().skip(part).step_by(4) {
         let ends = before_and_after(scenario);
