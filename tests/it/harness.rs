@@ -129,6 +129,31 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).expect("a child can be signalled");
 }
 
+/// Sweeps `text` until a signal catches a sweep whose training has left a checkpoint, `later` after it was seen: on a busy
+/// machine one may come to its end before that.
+#[cfg(unix)]
+pub fn caught_training(text: &str, sent: rustix::process::Signal, later: Duration) -> (Workplace, Said) {
+    for _ in 0..20 {
+        let place = Workplace::new();
+        place.write("miniature.ron", text);
+        let mut child = place.start(&["sweep", "miniature.ron"]);
+        let mut has_ended = false;
+        wait_until("a checkpoint", || {
+            has_ended = child.try_wait().expect("a child can be waited for").is_some();
+            has_ended || !place.names_in("progress").is_empty()
+        });
+        std::thread::sleep(later);
+        if !has_ended {
+            signal(&child, sent);
+        }
+        let said = Said::from(child.wait_with_output().expect("the child ends"));
+        if said.code != Some(0) {
+            return (place, said);
+        }
+    }
+    panic!("twenty sweeps ended before they could be caught");
+}
+
 /// Every sound record of a store, by key; none where there is no store yet.
 pub fn entries(store: &Path) -> BTreeMap<String, Entry> {
     if !store.join("ablate-store").exists() {

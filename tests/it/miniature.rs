@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ablate::content::Key;
+use rustix::process::Signal;
 
-use crate::harness::{MINIATURE, Said, Workplace};
+use crate::harness::{MINIATURE, Workplace, caught_training};
 
 /// BLAKE3 over the digests of all results of the miniature: checkpoints, histories, predictions, features, view sheets.
 /// A change that moves it changes numbers: bump the stage's version in `src/experiment/run.rs` and pin the new one.
@@ -128,22 +129,6 @@ fn a_run_that_is_not_finite_fails_alone_and_is_told() {
     );
 }
 
-/// Starts a sweep and waits until the first training has left a checkpoint.
-#[cfg(unix)]
-fn started(place: &Workplace) -> std::process::Child {
-    let mut command = place.command(&["sweep", "miniature.ron"]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-    let progress = place.path().join("results/store/progress");
-    let begun = Instant::now();
-    // A checkpoint under way is a temporary file beside its name, which begins with a dot.
-    let kept = |entry: std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
-    while !std::fs::read_dir(&progress).is_ok_and(|entries| entries.flatten().any(kept)) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint within a minute");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    child
-}
-
 /// One long training with momentum, trust ratios and joint statistics.
 fn long() -> String {
     MINIATURE
@@ -160,12 +145,8 @@ fn killed_and_run_again_gives_the_same_bits() {
     let one_seed = MINIATURE.replace("seeds: [0, 1]", "seeds: [0]");
     let expected = sweep_digests(&one_seed, "2");
     for wait_ms in [0, 50] {
-        let place = Workplace::new();
-        place.write("miniature.ron", &one_seed);
-        let mut child = started(&place);
-        std::thread::sleep(Duration::from_millis(wait_ms));
-        child.kill().expect("a child can be killed");
-        assert!(!child.wait().expect("a child can be waited for").success(), "it ended before it was killed");
+        let (place, said) = caught_training(&one_seed, Signal::KILL, Duration::from_millis(wait_ms));
+        assert_eq!(said.code, None, "{}", said.err);
         place.ablate(&["sweep", "miniature.ron"]).success();
         assert_eq!(expected, result_digests(&place.path().join("results/store")), "killed after {wait_ms} ms more");
     }
@@ -180,12 +161,8 @@ fn interrupted_and_resumed_gives_the_same_bits() {
     whole.ablate(&["sweep", "miniature.ron"]).success();
     let expected = result_digests(&whole.path().join("results/store"));
 
-    let place = Workplace::new();
-    place.write("miniature.ron", &long());
-    let child = started(&place);
-    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a process has a number");
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a child can be signalled");
-    let said = Said::from(child.wait_with_output().expect("the child ends")).code(130);
+    let (place, said) = caught_training(&long(), Signal::INT, Duration::ZERO);
+    let said = said.code(130);
     assert!(said.err.contains("goes on from here"), "{}", said.err);
     let resumed = place.ablate(&["sweep", "miniature.ron"]).success();
     assert!(resumed.err.contains("goes on from its checkpoint"), "{}", resumed.err);

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{MINIATURE, Said, Workplace, signal, slow_tests, tally, verified_digests, wait_until};
+use crate::harness::{
+    MINIATURE, Said, Workplace, caught_training, signal, slow_tests, tally, verified_digests, wait_until,
+};
 
 const PROMISE: &str = "asked to leave by a signal";
 
@@ -24,6 +26,7 @@ fn one_training() -> String {
 fn one_long_evaluation() -> String {
     one_training()
         .replace("length: Steps(11)", "length: Steps(1)")
+        .replace("train_per_class: 12", "train_per_class: 100")
         .replace(
             "evaluate: [Knn(k: 5), LinearProbe(epochs: 2, batch: 16)]",
             "evaluate: [LinearProbe(epochs: 100000, batch: 1)]",
@@ -35,13 +38,6 @@ fn workplace(text: &str) -> Workplace {
     let place = Workplace::new();
     place.write("miniature.ron", text);
     place
-}
-
-/// Starts a sweep and waits until its training has left a checkpoint.
-fn started(place: &Workplace) -> Child {
-    let child = place.start(&["sweep", "miniature.ron"]);
-    wait_until("a checkpoint", || !place.names_in("progress").is_empty());
-    child
 }
 
 /// Starts a sweep and waits until its evaluation is under way, and `longer` for its features to be there.
@@ -73,10 +69,8 @@ fn at_a_step_it_leaves_and_goes_on_to_the_same_bits() {
     let all = [(Signal::TERM, 143), (Signal::INT, 130), (Signal::USR1, 143), (Signal::HUP, 143)];
     let tried = if slow_tests() { &all[..] } else { &all[..2] };
     for (sent, code) in tried {
-        let place = workplace(&one_training());
-        let child = started(&place);
-        signal(&child, *sent);
-        let said = ended(child).code(*code);
+        let (place, said) = caught_training(&one_training(), *sent, Duration::ZERO);
+        let said = said.code(*code);
         assert_eq!(place.names_in("claims"), [""; 0], "the claim is given back");
         assert_eq!(place.names_in("failures"), [""; 0]);
         let resumed = place.ablate(&["sweep", "miniature.ron"]).success();

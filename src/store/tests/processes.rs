@@ -173,7 +173,7 @@ fn opener() {
     let store = Store::open(&root.join("store")).unwrap();
     let kept = keep(&store, &key("a"));
     let before = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
     let errors = [store.lookup(&key("a")).unwrap_err(), store.lookup(&key("b")).unwrap_err()];
     setrlimit(Resource::Nofile, before).unwrap();
     for error in errors {
