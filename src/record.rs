@@ -237,3 +237,27 @@ impl std::fmt::Display for MachineClass {
         f.write_str(&parts.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The fuzzer found that a reader of JSON may miss a number by its last bit.
+        #[test]
+        fn a_metric_is_read_as_it_was_written(value in prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL) {
+            let metric = Metric { name: "top1".to_owned(), value, unit: "fraction".to_owned() };
+            let text = serde_json::to_string(&metric).expect("plain data");
+            prop_assert_eq!(serde_json::from_str::<Metric>(&text).expect("what was written"), metric);
+        }
+    }
+
+    #[test]
+    fn digits_beyond_a_number_are_rounded_once() {
+        let text = format!("0.{}10248191152060861970", "0".repeat(99));
+        let value: f64 = serde_json::from_str(&text).expect("a number");
+        assert_eq!(Ok(value), text.parse::<f64>());
+        assert_eq!(serde_json::from_str::<f64>(&value.to_string()).expect("a number"), value);
+    }
+}
