@@ -67,7 +67,10 @@ impl CommandError {
         if let CommandError::Experiment(problems) = self {
             return format!("{}\n", problems.render(color).trim_end());
         }
-        if color { format!("\x1b[1;31merror\x1b[0m: {self}\n") } else { format!("error: {self}\n") }
+        // Names of files may hold what a terminal obeys.
+        let harmless = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+        let text: String = self.to_string().chars().map(harmless).collect();
+        if color { format!("\x1b[1;31merror\x1b[0m: {text}\n") } else { format!("error: {text}\n") }
     }
 }
 

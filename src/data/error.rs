@@ -196,13 +196,18 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn difference(only_train: &[String], only_test: &[String]) -> String {
     let list = |names: &[String], part: &str| {
-        let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
+        let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{}`", harmless(name))).collect();
         let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
         (!names.is_empty()).then(|| format!("only {part} has {}{more}", shown.join(", ")))
     };
     let sides: Vec<String> =
         [list(only_train, "the first"), list(only_test, "the second")].into_iter().flatten().collect();
     sides.join(", ")
+}
+
+/// Text that no terminal obeys.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn broken_list(first: &[BrokenImage], n_broken: usize, n_images: usize) -> String {
@@ -215,4 +220,19 @@ fn broken_list(first: &[BrokenImage], n_broken: usize, n_images: usize) -> Strin
         write!(text, "\n  and {} more", n_broken - first.len()).expect("a string takes any text");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_name_does_not_speak_to_terminals() {
+        let folder = |part: &str| PathBuf::from(part);
+        let (only_train, only_test) = (vec!["\u{10}".to_owned()], vec!["\u{1b}[2J".to_owned()]);
+        let error = DataError::FolderClasses { train: folder("train"), test: folder("test"), only_train, only_test };
+        let text = error.to_string();
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(text.contains("the first has `\u{fffd}`") && text.contains("the second has `\u{fffd}[2J`"), "{text}");
+    }
 }
