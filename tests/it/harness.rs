@@ -63,6 +63,7 @@ impl Workplace {
 
     /// The command, not yet started.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        heed_signals();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ablate"));
         command.args(arguments).current_dir(self.path()).env_remove("RUST_BACKTRACE");
         command
@@ -71,6 +72,19 @@ impl Workplace {
     pub fn ablate(&self, arguments: &[&str]) -> Said {
         Said::from(self.command(arguments).output().expect("the binary starts"))
     }
+}
+
+/// A shell has its background jobs ignore Ctrl-C, and so would the command of tests that run in one: what a process
+/// catches itself, its children get in its default form.
+fn heed_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
+            let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, always).expect("a signal to catch");
+        }
+    });
 }
 
 impl From<Output> for Said {
