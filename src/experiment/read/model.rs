@@ -77,8 +77,8 @@ fn compiled(at: &At, found: &mut Found, sizes: &[u32]) -> Option<u32> {
     size
 }
 
-#[cfg(test)]
 #[cfg(feature = "compute")]
+#[cfg(test)]
 mod tests {
     use super::{HIDDEN_WIDTHS, LAYER_COUNTS, OUTPUT_WIDTHS, SIDES};
     use crate::experiment::recipe::{Head, Model};
