@@ -20,6 +20,7 @@ use crate::experiment::{Experiment, evaluation_names};
 use crate::explain::cost::{Forecaster, Share};
 use crate::explain::{CodeCensus, Forecast, Index, Nearest, Verdict, units};
 use crate::store::Store;
+use crate::store::fs::{Fs, RealFs};
 
 /// Runs told one by one without `--all`.
 const SHOWN: usize = 50;
@@ -164,13 +165,13 @@ fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend)
         let n: usize = to_train.map(|line| new_key(line.keys.pretrain)).sum();
         if n > 0 {
             let images = run.train.length_steps.saturating_mul(u64::from(run.train.batch));
-            forecaster.trainings(&run.pretrain_preimage(), n, images);
+            forecaster.trainings(|| run.pretrain_preimage(), n, images);
         }
         for (index, evaluation) in run.evaluate.iter().enumerate() {
             let to_do = lines.iter().filter(|line| line.evaluations[index].is_to_do());
             let n: usize = to_do.map(|line| new_key(line.keys.evaluations[index])).sum();
             if n > 0 {
-                forecaster.evaluations(&run.evaluation_preimage(evaluation), n);
+                forecaster.evaluations(|| run.evaluation_preimage(evaluation), n);
             }
         }
     }
@@ -181,8 +182,7 @@ fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend)
 fn free_bytes(folder: &Path) -> Option<u64> {
     let absolute = std::path::absolute(folder).ok()?;
     let existing = absolute.ancestors().find(|path| path.exists())?;
-    let found = rustix::fs::statvfs(existing).ok()?;
-    found.f_bavail.checked_mul(found.f_frsize)
+    RealFs.free_bytes(existing).ok()
 }
 
 fn as_text(plan: &Plan) -> String {

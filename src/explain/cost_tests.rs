@@ -96,7 +96,7 @@ impl Recorded {
 
     fn seconds(&self, run: &Run, device: Option<&str>) -> Option<f64> {
         let ask = |forecaster: &mut Forecaster| {
-            forecaster.trainings(&run.pretrain_preimage(), 1, 1_000);
+            forecaster.trainings(|| run.pretrain_preimage(), 1, 1_000);
         };
         let share = self.forecast(device, ask).trainings;
         (share.n_timed == 1).then_some(share.seconds)
@@ -135,9 +135,9 @@ fn evaluations_and_sizes_are_told_or_said_to_be_unknown() {
     recorded.put(run.evaluation_key(knn), &run.evaluation_preimage(knn), evaluation(&run, 3.0), "here");
     let wanted = sample::run(8, 2);
     let forecast = recorded.forecast(Some("here"), |forecaster| {
-        forecaster.trainings(&wanted.pretrain_preimage(), 3, 1_000);
-        forecaster.evaluations(&wanted.evaluation_preimage(&wanted.evaluate[0]), 2);
-        forecaster.evaluations(&wanted.evaluation_preimage(&wanted.evaluate[1]), 1);
+        forecaster.trainings(|| wanted.pretrain_preimage(), 3, 1_000);
+        forecaster.evaluations(|| wanted.evaluation_preimage(&wanted.evaluate[0]), 2);
+        forecaster.evaluations(|| wanted.evaluation_preimage(&wanted.evaluate[1]), 1);
     });
     assert_eq!((forecast.trainings.seconds, forecast.trainings.n_timed), (30.0, 3));
     assert!(forecast.trainings.bytes >= 3 * CHECKPOINT_BYTES as u64 && forecast.trainings.n_sized == 3);
@@ -159,7 +159,7 @@ fn evaluations_and_sizes_are_told_or_said_to_be_unknown() {
     assert!(Forecast::default().sentences().is_empty());
     // No steps take no time, whatever is recorded.
     let mut none = Forecaster::new(None, None);
-    none.trainings(&wanted.pretrain_preimage(), 1, 0);
+    none.trainings(|| wanted.pretrain_preimage(), 1, 0);
     let none = none.finish();
     assert_eq!((none.trainings.n_timed, none.trainings.n_sized, none.trainings.seconds), (1, 0, 0.0));
 }

@@ -13,13 +13,12 @@ use ablate::evaluate::{self, Features, features};
 use ablate::executor::{self, Executor, Setting};
 use ablate::experiment::recipe::{self, Backend, Builtin, Split};
 use ablate::experiment::run::{DATA_VERSION, EVALUATION_VERSION, PRETRAIN_VERSION, Run};
-use ablate::experiment::{self, LoadOptions};
 use ablate::random::{Address, Purpose, Stream};
 use ablate::train::{self, KeepError, Progress, Request, Watcher};
 use ablate::views::Pipeline;
 use serde::{Deserialize, Serialize};
 
-use crate::harness::MINIATURE;
+use crate::harness::{MINIATURE, base_run};
 
 /// A stage's numbers, and the version under which they were pinned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,20 +159,7 @@ fn views_digest(pool: &Pool) -> Key {
 
 /// The miniature's base recipe with another optimizer.
 fn run(optimizer: &str) -> Run {
-    let text = MINIATURE.replace("optimizer: Adam", optimizer);
-    let facts = |dataset: &recipe::Dataset, split| data::facts(dataset, split, None).map_err(|error| error.to_string());
-    let options = LoadOptions {
-        overrides: &[],
-        smoke: false,
-        backend: Backend::Cpu,
-        data_root: None,
-        ignore_sweep: true,
-        facts: &facts,
-    };
-    match experiment::load("golden.ron", &text, &options) {
-        Ok(experiment) => experiment.cells[0].runs[0].clone(),
-        Err(problems) => panic!("{}", problems.render(false)),
-    }
+    base_run(&MINIATURE.replace("optimizer: Adam", optimizer))
 }
 
 fn executor(run: &Run, pool: &Pool) -> Box<dyn Executor> {

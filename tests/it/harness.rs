@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use ablate::data;
+use ablate::experiment::recipe::{Backend, Dataset, Split};
+use ablate::experiment::run::Run;
+use ablate::experiment::{self, LoadOptions};
 use ablate::store::{Entry, Peek, Store};
 
 /// A working directory with an experiment in it.
@@ -166,6 +170,21 @@ pub fn caught_training(text: &str, sent: rustix::process::Signal, later: Duratio
         }
     }
     panic!("twenty sweeps ended before they could be caught");
+}
+
+/// The base recipe of a text, for the cpu executor.
+pub fn base_run(text: &str) -> Run {
+    let facts = |dataset: &Dataset, split: Split| data::facts(dataset, split, None).map_err(|error| error.to_string());
+    let options = LoadOptions {
+        overrides: &[],
+        smoke: false,
+        backend: Backend::Cpu,
+        data_root: None,
+        ignore_sweep: true,
+        facts: &facts,
+    };
+    let loaded = experiment::load("miniature.ron", text, &options);
+    loaded.unwrap_or_else(|problems| panic!("{}", problems.render(false))).cells[0].runs[0].clone()
 }
 
 /// Every sound record of a store, by key; none where there is no store yet.

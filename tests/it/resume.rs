@@ -4,12 +4,10 @@
 use ablate::data::{self, Dataset};
 use ablate::device::Pool;
 use ablate::executor::{self, Executor, Setting};
-use ablate::experiment::recipe::{self, Backend, Split};
 use ablate::experiment::run::Run;
-use ablate::experiment::{self, LoadOptions};
 use ablate::train::{KeepError, Progress, Request, TrainError, Trained, Watcher, pretrain};
 
-use crate::harness::{MINIATURE, slow_tests, tally};
+use crate::harness::{MINIATURE, base_run, slow_tests, tally};
 
 const OPTIMIZERS: [&str; 3] = ["Lars(flavour: Google, momentum: 0.9)", "Adam", "Sgd(momentum: 0.9)"];
 const SCOPES: [&str; 2] = ["Joint", "View"];
@@ -51,18 +49,7 @@ fn run(optimizer: &str, scope: &str, steps: u64) -> Run {
         .replace(", LinearProbe(epochs: 2, batch: 16)", "")
         .replace("length: Steps(3)", &format!("length: Steps({steps})"))
         .replace("optimizer: Adam", &format!("optimizer: {optimizer}, batch_norm_scope: {scope}"));
-    let facts =
-        |dataset: &recipe::Dataset, split: Split| data::facts(dataset, split, None).map_err(|error| error.to_string());
-    let options = LoadOptions {
-        overrides: &[],
-        smoke: false,
-        backend: Backend::Cpu,
-        data_root: None,
-        ignore_sweep: true,
-        facts: &facts,
-    };
-    let loaded = experiment::load("resume.ron", &text, &options);
-    loaded.unwrap_or_else(|problems| panic!("{problems:?}")).cells[0].runs[0].clone()
+    base_run(&text)
 }
 
 /// What a process has of its own: nothing of it outlives a stop but the bytes kept.
