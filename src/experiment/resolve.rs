@@ -7,7 +7,9 @@ use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::Placed;
 use crate::experiment::read::evaluate::PlacedEvaluation;
 use crate::experiment::read::train::{ScheduleSection, TrainSection};
-use crate::experiment::recipe::{Augmentation, Backend, Dataset, Evaluation, Model, Numerics, Schedule, Split, Train};
+use crate::experiment::recipe::{
+    Augmentation, Backend, Dataset, Evaluation, Head, Layer, Model, Numerics, Robustness, Schedule, Split, Train,
+};
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::smoke;
 
@@ -82,10 +84,11 @@ impl Parts<'_> {
             let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
             are_pieces_right.then_some((train_recipe(train, &steps, numerics?), bookkeeping))
         });
+        let head = self.model.map(|model| model.head);
         let evaluate = self
             .evaluate
             .zip(facts)
-            .and_then(|(placed, facts)| evaluations(placed, facts.n_train, options.smoke, found));
+            .and_then(|(placed, facts)| evaluations(placed, facts.n_train, head, options.smoke, found));
         let (data, (train, bookkeeping)) = (self.data?, trained?);
         Some(Run {
             dataset: data.dataset.clone(),
@@ -208,27 +211,57 @@ fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics) -> Trai
     }
 }
 
+/// The evaluations that the data and the head allow, shrunk where it is asked for.
 fn evaluations(
     placed: &[PlacedEvaluation],
     n_train: u32,
+    head: Option<Head>,
     is_smoke: bool,
     found: &mut Found,
 ) -> Option<Vec<Evaluation>> {
     let mut is_right = true;
     let mut evaluations = Vec::with_capacity(placed.len());
-    for (index, asked) in placed.iter().enumerate() {
+    for asked in placed {
         let evaluation = if is_smoke { smoke::evaluation(&asked.value, n_train) } else { asked.value.clone() };
-        let (field, size) = match &evaluation {
-            Evaluation::Knn(knn) => ("k", knn.k),
-            Evaluation::LinearProbe(probe) => ("batch", probe.batch),
+        let size = match &evaluation {
+            Evaluation::Knn(knn) | Evaluation::Robustness(Robustness { knn }) => Some(("k", knn.k)),
+            Evaluation::LinearProbe(probe) => Some(("batch", probe.batch)),
+            Evaluation::Health(_) => None,
         };
-        if size > n_train {
+        if let Some((field, size)) = size.filter(|(_, size)| *size > n_train) {
             let message = format!("`{field}` is {size}, more than the {n_train} training images");
-            let problem = Problem::new(asked.span, format!("evaluate[{index}].{field}"), message);
+            let problem = Problem::new(asked.size, format!("evaluate[{}].{field}", asked.index), message);
             found.add(problem.expected(format!("at most {n_train}")));
             is_right = false;
         }
+        is_right &= head.is_none_or(|head| check_layer(asked, head, found));
         evaluations.push(evaluation);
     }
     is_right.then_some(evaluations)
+}
+
+fn check_layer(asked: &PlacedEvaluation, head: Head, found: &mut Found) -> bool {
+    let depth = match head {
+        Head::None => 0,
+        Head::Linear { .. } => 1,
+        Head::Mlp { layers, .. } => layers,
+    };
+    let number = match asked.value.layer() {
+        Layer::Backbone | Layer::Projection => return true,
+        Layer::Head(number) => number,
+    };
+    if number <= depth {
+        return true;
+    }
+    let has = match depth {
+        0 => "there is no head".to_owned(),
+        1 => "the head has 1 layer".to_owned(),
+        depth => format!("the head has {depth} layers"),
+    };
+    let problem =
+        Problem::new(asked.layer, format!("evaluate[{}].layer", asked.index), format!("`Head({number})`, but {has}"));
+    let numbered: Vec<String> = (1..=depth).map(|number| format!("`Head({number})`")).collect();
+    let known = [vec!["`Backbone`".to_owned(), "`Projection`".to_owned()], numbered].concat();
+    found.add(problem.expected(format!("one of {}", known.join(", "))));
+    false
 }

@@ -1,6 +1,6 @@
 //! `--smoke`: any experiment shrunk to seconds on a CPU. A shrunk run says so in its key and never stands in for the real one.
 
-use crate::experiment::recipe::{Builtin, Dataset, Evaluation, Split};
+use crate::experiment::recipe::{Builtin, Dataset, Evaluation, Knn, Robustness, Split};
 use crate::experiment::run::Bookkeeping;
 
 /// 200 images to train on, 40 to ask about; nothing to download.
@@ -47,17 +47,16 @@ pub fn warmup_steps(warmup_steps: u64, full_steps: u64, length_steps: u64) -> u6
 }
 
 pub fn evaluation(evaluation: &Evaluation, n_train: u32) -> Evaluation {
+    let shrunk = |knn: &Knn| Knn { k: knn.k.min(n_train), ..*knn };
     match evaluation {
-        Evaluation::Knn(knn) => {
-            let mut knn = *knn;
-            knn.k = knn.k.min(n_train);
-            Evaluation::Knn(knn)
-        }
+        Evaluation::Knn(knn) => Evaluation::Knn(shrunk(knn)),
         Evaluation::LinearProbe(probe) => {
             let mut probe = *probe;
             probe.epochs = probe.epochs.min(PROBE_EPOCHS_MAX);
             probe.batch = batch(probe.batch, n_train);
             Evaluation::LinearProbe(probe)
         }
+        Evaluation::Health(health) => Evaluation::Health(*health),
+        Evaluation::Robustness(Robustness { knn }) => Evaluation::Robustness(Robustness { knn: shrunk(knn) }),
     }
 }
