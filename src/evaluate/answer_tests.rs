@@ -1,11 +1,18 @@
 //! Every evaluation of one encoder, from images to answers: what is measured, on any number of threads, and interrupted.
 
-use super::answer::{Answer, AnswerError, Subject};
-use crate::data::{self, Dataset};
+use std::sync::Arc;
+
+use super::answer::{Answer, AnswerError, LoadOther, Subject};
+use crate::data;
 use crate::device::Pool;
+use crate::device::emulator::Emulator;
 use crate::executor::cpu::CpuExecutor;
+use crate::executor::cpu::tests::build::resnet18;
+use crate::executor::cuda::CudaExecutor;
 use crate::executor::{Executor, Setting};
-use crate::experiment::recipe::{Backend, Evaluation, Layer};
+use crate::experiment::recipe::{
+    Backend, Builtin, Classification, Dataset, Evaluation, Knn, Layer, Split, Stem, Transfer,
+};
 use crate::experiment::run::Run;
 use crate::experiment::{LoadOptions, evaluation_names, load, metrics};
 use crate::model::initialize::initialize;
@@ -37,10 +44,13 @@ fn run(evaluate: &str) -> Run {
     load("x.ron", &text, &options).unwrap_or_else(|problems| panic!("{problems}")).cells[0].runs[0].clone()
 }
 
-/// An encoder that nobody trained.
-fn encoder(run: &Run) -> CpuExecutor {
-    let plan = registry::plan(&run.model).expect("a compiled model");
-    let setting = Setting {
+fn others<'a>() -> Box<LoadOther<'a>> {
+    let load = |transfer: &Transfer| data::load(&transfer.dataset, Split::Official);
+    Box::new(move |transfer| load(transfer).map(Arc::new).map_err(|error| error.to_string()))
+}
+
+fn setting(run: &Run) -> Setting {
+    Setting {
         batch: 4,
         micro_batch: None,
         temperature: 0.5,
@@ -49,17 +59,22 @@ fn encoder(run: &Run) -> CpuExecutor {
         numerics: run.train.numerics,
         threads: 2,
         device: 0,
-    };
-    let mut executor = CpuExecutor::new(plan, &setting).expect("an executor");
+    }
+}
+
+/// An encoder that nobody trained.
+fn encoder(run: &Run) -> CpuExecutor {
+    let plan = registry::plan(&run.model).expect("a compiled model");
+    let mut executor = CpuExecutor::new(plan, &setting(run)).expect("an executor");
     let mut state = executor.save();
     (state.parameters, state.buffers) = initialize(executor.plan(), run.model.initialization, run.seed);
     executor.load(&state);
     executor
 }
 
-fn answers(run: &Run, dataset: &Dataset, threads: usize) -> Vec<Answer> {
+fn answers(run: &Run, dataset: &data::Dataset, threads: usize) -> Vec<Answer> {
     let pool = Pool::new(threads);
-    let (mut executor, mut subject) = (encoder(run), Subject::new(run, dataset, &pool));
+    let (mut executor, mut subject) = (encoder(run), Subject::new(run, dataset, &pool, others()));
     let mut answer = |evaluation| subject.answer(evaluation, &mut executor, &mut || true).expect("an answer");
     run.evaluate.iter().map(|evaluation| answer(evaluation).expect("nobody interrupts")).collect()
 }
@@ -118,7 +133,7 @@ fn every_evaluation_can_be_left_and_asked_again() {
     let dataset = data::load(&run.dataset, run.split).expect("the built-in set");
     let expected = answers(&run, &dataset, 1);
     let pool = Pool::new(1);
-    let (mut executor, mut subject) = (encoder(&run), Subject::new(&run, &dataset, &pool));
+    let (mut executor, mut subject) = (encoder(&run), Subject::new(&run, &dataset, &pool, others()));
     for (evaluation, expected) in run.evaluate.iter().zip(&expected) {
         let mut asked_max = 0;
         loop {
@@ -146,6 +161,63 @@ fn a_layer_that_is_not_there_is_no_panic() {
     let Evaluation::Knn(knn) = &mut run.evaluate[0] else { panic!("a k-NN") };
     knn.layer = Layer::Head(9);
     let (pool, mut executor) = (Pool::new(1), encoder(&run));
-    let found = Subject::new(&run, &dataset, &pool).answer(&run.evaluate[0], &mut executor, &mut || true);
+    let found = Subject::new(&run, &dataset, &pool, others()).answer(&run.evaluate[0], &mut executor, &mut || true);
     assert_eq!(found, Err(AnswerError::Layer(Layer::Head(9))));
+}
+
+#[test]
+fn a_transfer_asks_about_the_other_images() {
+    let other = "Builtin(n_classes: 6, train_per_class: 5, test_per_class: 2, seed: 9)";
+    let text = format!(
+        "[Transfer(dataset: {other}, protocol: Knn(k: 3)), Knn(k: 3),
+          Transfer(dataset: {other}, protocol: LinearProbe(epochs: 2, batch: 8, augment: CropAndFlip, labels: 0.5))]"
+    );
+    let run = run(&text);
+    let dataset = data::load(&run.dataset, run.split).expect("the built-in set");
+    let found = answers(&run, &dataset, 1);
+    for (answer, (n_test, n_classes)) in found.iter().zip([(12, 6), (12, 4), (12, 6)]) {
+        let told = answer.told_apart.as_ref().expect("images told apart");
+        assert_eq!((told.predictions.len() as u64, answer.n_test), (n_test, n_test));
+        assert_eq!((answer.class_names.len(), told.per_class_top1.len()), (n_classes, n_classes));
+    }
+    assert_eq!(found, answers(&run, &dataset, 2));
+    // A transfer to the run's own data is the evaluation itself.
+    let protocol = Classification::Knn(Knn { k: 3, ..Knn::DEFAULT });
+    let own = Evaluation::Transfer(Transfer { dataset: run.dataset.clone(), facts: Some(run.facts), protocol });
+    let (pool, mut executor) = (Pool::new(1), encoder(&run));
+    let answer = Subject::new(&run, &dataset, &pool, others()).answer(&own, &mut executor, &mut || true);
+    assert_eq!(answer.expect("an answer").as_ref(), Some(&found[1]));
+    let gone: Box<LoadOther> = Box::new(|_| Err("gone".to_owned()));
+    let refused = Subject::new(&run, &dataset, &pool, gone).answer(&own, &mut executor, &mut || true);
+    assert_eq!(refused, Err(AnswerError::Data("gone".to_owned())));
+}
+
+/// Views made by the processor, features by the device: what comes out is the processor's but for roundings.
+#[test]
+fn a_device_gives_the_processors_answers() {
+    let mut run = run("[Health(layer: Projection), LinearProbe(epochs: 1, batch: 8, augment: CropAndFlip)]");
+    run.dataset = Dataset::Builtin(Builtin { n_classes: 4, train_per_class: 2, test_per_class: 2, seed: 1 });
+    run.model.side = 8;
+    run.views.truncate(2);
+    let dataset = data::load(&run.dataset, run.split).expect("the built-in set");
+    let plan = resnet18(Stem::Cifar, 8, 8, 8, 8);
+    let pool = Pool::new(1);
+    let mut cpu = CpuExecutor::new(plan.clone(), &setting(&run)).expect("an executor");
+    let mut state = cpu.save();
+    (state.parameters, state.buffers) = initialize(&plan, run.model.initialization, run.seed);
+    cpu.load(&state);
+    let mut cuda =
+        CudaExecutor::new(Box::new(Emulator::with_memory(1 << 30)), plan, &setting(&run)).expect("an executor");
+    cuda.load(&state);
+    let (mut here, mut there) =
+        (Subject::new(&run, &dataset, &pool, others()), Subject::new(&run, &dataset, &pool, others()));
+    for evaluation in &run.evaluate {
+        let wanted = here.answer(evaluation, &mut cpu, &mut || true).expect("an answer").expect("nobody interrupts");
+        let found = there.answer(evaluation, &mut cuda, &mut || true).expect("an answer").expect("nobody interrupts");
+        for (found, wanted) in found.metrics.iter().zip(&wanted.metrics) {
+            let bound = if wanted.unit == "fraction" { 0.1 } else { 1e-3 * wanted.value.abs().max(1.0) };
+            let off = (found.value - wanted.value).abs();
+            assert!(found.name == wanted.name && off <= bound, "{evaluation:?}: {found:?}, {wanted:?} wanted");
+        }
+    }
 }

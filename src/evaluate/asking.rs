@@ -70,6 +70,11 @@ impl Asking<'_> {
         Pipeline::new(&all, self.run.model.side as usize, seed)
     }
 
+    /// Of the data asked about.
+    pub fn n_classes(&self) -> u32 {
+        self.dataset.class_names.len() as u32
+    }
+
     /// What a protocol makes of features, on the executor's device where it has one.
     ///
     /// # Errors
@@ -80,10 +85,10 @@ impl Asking<'_> {
         bank: &Features,
         queries: &Features,
     ) -> Result<Outcome, EvaluateError> {
-        let features = [bank, queries];
+        let (features, n_classes) = ([bank, queries], self.n_classes());
         let executor: &mut dyn Executor = &mut *self.executor;
         let device = (executor, &mut *self.kernels);
-        evaluated(classification, features, self.run.facts.n_classes, self.pool, device)
+        evaluated(classification, features, n_classes, self.pool, device)
     }
 }
 

@@ -57,7 +57,7 @@ pub fn asked(asking: &mut Asking, limits: &recipe::Health, plain: &Features) -> 
         ("collapsed", collapsed, "fraction"),
     ];
     let metrics = metrics.map(|(name, value, unit)| metric(name, value, unit)).to_vec();
-    Ok(Some(Answer { metrics, told_apart: None, notes }))
+    Ok(Some(asking.answer(metrics, notes)))
 }
 
 /// Measures features of images without augmentation, and of two augmented views of the same images.

@@ -25,7 +25,7 @@ pub fn probed(
     bank: &Features,
     queries: &Features,
 ) -> Result<Option<Outcome>, AnswerError> {
-    let n_classes = asking.run.facts.n_classes;
+    let n_classes = asking.n_classes();
     check_pair(bank, queries, n_classes)?;
     let examples = examples(&bank.labels, n_classes, probe);
     let bank = chosen(bank, &examples);

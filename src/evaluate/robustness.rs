@@ -41,7 +41,7 @@ pub fn asked(
         if n > 0.0 { sums.map(|sum| sum / n) } else { [1.0, asking.told_apart(&knn, bank, queries)?.top1] };
     let mut metrics = vec![metric("cosine", cosine, "1"), metric("top1", top1, "fraction")];
     metrics.extend(each);
-    Ok(Some(Answer { metrics, told_apart: None, notes: Vec::new() }))
+    Ok(Some(asking.answer(metrics, Vec::new())))
 }
 
 /// With p = 1. A crop has none: it is always applied.

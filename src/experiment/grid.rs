@@ -15,7 +15,7 @@ use crate::experiment::read::sweep::{Axis, Factor, same_value};
 use crate::experiment::read::train::{self, TrainSection};
 use crate::experiment::read::{At, Path, Placed, dataset, model, views};
 use crate::experiment::recipe::{Augmentation, Evaluation, Model, Split};
-use crate::experiment::resolve::{DataPart, Parts};
+use crate::experiment::resolve::{DataPart, Parts, with_facts};
 use crate::experiment::run::Run;
 use crate::experiment::tree::Node;
 use crate::experiment::{self, Cell, evaluation_names, meaning};
@@ -230,6 +230,7 @@ impl Grid<'_> {
 
     fn read_evaluate(&self, picks: &[usize], found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
         let default = evaluate::default(self.span);
-        self.section_or("evaluate", picks, found, default, evaluate::evaluate).map(|evaluate| evaluate.value)
+        self.section_or("evaluate", picks, found, default, evaluate::evaluate)
+            .and_then(|evaluate| with_facts(evaluate.value, self.options, found))
     }
 }

@@ -5,9 +5,9 @@
 
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, Health, HueKind,
-    Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, ProbeViews,
-    Robustness, Scaling, Schedule, Split, Stem, Train, Vote, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Classification, DecayScope, Evaluation, Head, Health,
+    HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer,
+    ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {
@@ -274,11 +274,21 @@ pub fn evaluation(evaluation: &Evaluation) -> Value {
             Value::Record("Health", fields)
         }
         Evaluation::Robustness(Robustness { knn }) => Value::Record("Robustness", self::knn(knn)),
+        Evaluation::Transfer(Transfer { dataset: _, facts, ref protocol }) => {
+            let protocol = match *protocol {
+                Classification::Knn(knn) => Value::Record("Knn", self::knn(knn)),
+                Classification::LinearProbe(probe) => linear_probe(probe),
+            };
+            let mut fields = vec![("protocol", protocol)];
+            // A run that can be computed has looked at its data.
+            fields.extend(facts.map(|facts| ("data", Value::Key(facts.digest))));
+            Value::Record("Transfer", fields)
+        }
     }
 }
 
 fn knn(knn: Knn) -> Vec<(&'static str, Value)> {
-    let Knn { k, temperature, metric, vote, layer, of_grid: _ } = knn;
+    let Knn { k, temperature, metric, vote, layer, grid_k: _ } = knn;
     let metric = match metric {
         Metric::Cosine => "Cosine",
         Metric::Euclidean => "Euclidean",

@@ -7,7 +7,7 @@
 mod evaluation;
 
 pub use evaluation::{
-    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Vote,
+    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
 };
 
 /// Where the images come from.

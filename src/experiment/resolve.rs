@@ -8,7 +8,8 @@ use crate::experiment::read::Placed;
 use crate::experiment::read::evaluate::PlacedEvaluation;
 use crate::experiment::read::train::{ScheduleSection, TrainSection};
 use crate::experiment::recipe::{
-    Augmentation, Backend, Dataset, Evaluation, Head, Layer, Model, Numerics, Robustness, Schedule, Split, Train,
+    Augmentation, Backend, Classification, Dataset, Evaluation, Head, Layer, Model, Numerics, Robustness, Schedule,
+    Split, Train,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::smoke;
@@ -222,22 +223,59 @@ fn evaluations(
     let mut is_right = true;
     let mut evaluations = Vec::with_capacity(placed.len());
     for asked in placed {
-        let evaluation = if is_smoke { smoke::evaluation(&asked.value, n_train) } else { asked.value.clone() };
-        let size = match &evaluation {
-            Evaluation::Knn(knn) | Evaluation::Robustness(Robustness { knn }) => Some(("k", knn.k)),
-            Evaluation::LinearProbe(probe) => Some(("batch", probe.batch)),
-            Evaluation::Health(_) => None,
-        };
-        if let Some((field, size)) = size.filter(|(_, size)| *size > n_train) {
-            let message = format!("`{field}` is {size}, more than the {n_train} training images");
+        let n_bank = n_bank(&asked.value, n_train);
+        let evaluation = if is_smoke { smoke::evaluation(&asked.value, n_bank) } else { asked.value.clone() };
+        if let Some((field, size)) = size(&evaluation).filter(|(_, size)| *size > n_bank) {
+            let message = format!("`{field}` is {size}, more than the {n_bank} training images");
             let problem = Problem::new(asked.size, format!("evaluate[{}].{field}", asked.index), message);
-            found.add(problem.expected(format!("at most {n_train}")));
+            found.add(problem.expected(format!("at most {n_bank}")));
             is_right = false;
         }
         is_right &= head.is_none_or(|head| check_layer(asked, head, found));
         evaluations.push(evaluation);
     }
     is_right.then_some(evaluations)
+}
+
+/// Images that it learns from.
+fn n_bank(evaluation: &Evaluation, n_train: u32) -> u32 {
+    match evaluation {
+        Evaluation::Transfer(transfer) => transfer.facts.map_or(n_train, |facts| facts.n_train),
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => n_train,
+    }
+}
+
+/// The field that may not be beyond the images it learns from.
+fn size(evaluation: &Evaluation) -> Option<(&'static str, u32)> {
+    match evaluation {
+        Evaluation::Knn(knn) | Evaluation::Robustness(Robustness { knn }) => Some(("k", knn.k)),
+        Evaluation::LinearProbe(probe) => Some(("batch", probe.batch)),
+        Evaluation::Health(_) => None,
+        Evaluation::Transfer(transfer) => match &transfer.protocol {
+            Classification::Knn(knn) => Some(("protocol.k", knn.k)),
+            Classification::LinearProbe(probe) => Some(("protocol.batch", probe.batch)),
+        },
+    }
+}
+
+/// Looks at the data that evaluations transfer to, unless `--smoke` replaces them; none where one could not be looked at.
+pub fn with_facts(
+    placed: Vec<PlacedEvaluation>,
+    options: &LoadOptions,
+    found: &mut Found,
+) -> Option<Vec<PlacedEvaluation>> {
+    let mut looked_at = |mut placed: PlacedEvaluation| {
+        let Evaluation::Transfer(transfer) = &mut placed.value else { return Some(placed) };
+        transfer.dataset =
+            if options.smoke { smoke::OTHER_DATASET } else { rooted(transfer.dataset.clone(), options.data_root) };
+        let facts = (options.facts)(&transfer.dataset, Split::Official).map_err(|error| {
+            found.add(facts_problem(placed.dataset, &format!("evaluate[{}].dataset", placed.index), &error));
+        });
+        transfer.facts = Some(facts.ok()?);
+        Some(placed)
+    };
+    let all: Vec<Option<PlacedEvaluation>> = placed.into_iter().map(&mut looked_at).collect();
+    all.into_iter().collect()
 }
 
 fn check_layer(asked: &PlacedEvaluation, head: Head, found: &mut Found) -> bool {

@@ -9,7 +9,7 @@ use crate::device::gpu::GpuError;
 use crate::evaluate::EvaluateError;
 use crate::evaluate::answer::{Answer, AnswerError, Subject};
 use crate::evaluate::features::to_safetensors;
-use crate::experiment::recipe::Evaluation;
+use crate::experiment::recipe::{Evaluation, Transfer};
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results;
@@ -28,7 +28,6 @@ use crate::train::Request;
 pub struct Evaluator<'a> {
     runner: &'a Runner<'a>,
     run: &'a Run,
-    dataset: &'a Dataset,
     source: Source,
     subject: Subject<'a>,
 }
@@ -62,7 +61,8 @@ impl From<Failure> for Obstacle {
 
 impl<'a> Evaluator<'a> {
     pub fn new(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset, source: Source) -> Evaluator<'a> {
-        Evaluator { runner, run, dataset, source, subject: Subject::new(run, dataset, &runner.pool) }
+        let others = |transfer: &Transfer| runner.shelf.other(transfer).map_err(|error| error.to_string());
+        Evaluator { runner, run, source, subject: Subject::new(run, dataset, &runner.pool, Box::new(others)) }
     }
 
     /// Digest of the checkpoint it evaluates.
@@ -163,11 +163,13 @@ impl<'a> Evaluator<'a> {
             let predictions: Vec<u8> = told.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
             claim.put_blob(blob::PREDICTIONS, &predictions)?;
         }
-        if let Some(queries) = self.subject.queries() {
+        // Of the run's own images, whatever was evaluated before.
+        let is_of_run = !matches!(evaluation, Evaluation::Transfer(_));
+        if let Some(queries) = self.subject.queries().filter(|_| is_of_run) {
             let kept = to_safetensors(queries, KEPT_FEATURES).map_err(RunnerError::artefact)?;
             claim.put_blob(blob::FEATURES, &kept)?;
         }
-        let record = records::evaluation(self.run, self.dataset, evaluation, answer, self.checkpoint(), begun);
+        let record = records::evaluation(self.run, evaluation, answer, self.checkpoint(), begun);
         Ok(records::body(self.runner, *claim.key(), Stage::Evaluation(record), begun))
     }
 }
@@ -176,7 +178,7 @@ fn answer_failure(error: &AnswerError) -> Failure {
     match error {
         AnswerError::Executor(error) => executor_failure(error),
         AnswerError::Evaluate(error) => evaluation_failure(error),
-        AnswerError::Layer(_) => Failure::new(FailureKind::Other, error.to_string()),
+        AnswerError::Data(_) | AnswerError::Layer(_) => Failure::new(FailureKind::Other, error.to_string()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! From a finished stage to the record the store keeps of it.
 
 use crate::content::Key;
-use crate::data::Dataset;
 use crate::evaluate::answer::Answer;
 use crate::experiment;
 use crate::experiment::recipe::Evaluation;
@@ -40,7 +39,6 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
 
 pub fn evaluation(
     run: &Run,
-    dataset: &Dataset,
     evaluation: &Evaluation,
     answer: &Answer,
     checkpoint: Key,
@@ -54,8 +52,8 @@ pub fn evaluation(
         protocol: Some(experiment::protocol(run, evaluation)),
         metrics: answer.metrics.clone(),
         per_class_top1: told_apart.map(|told| told.per_class_top1.clone()).unwrap_or_default(),
-        class_names: dataset.class_names.clone(),
-        n_test: dataset.test.labels.len() as u64,
+        class_names: answer.class_names.clone(),
+        n_test: answer.n_test,
         notes: answer.notes.clone(),
         seconds: begun.seconds(),
     }

@@ -11,6 +11,7 @@ const EVALUATIONS: &str = "evaluate: [
         Knn(k: 5), Knn(k: 5, layer: Head(1)), KnnGrid(k: [1, 3], temperature: 0.5, layer: Projection), Health,
         Robustness(k: 5), LinearProbe(epochs: 2, batch: 16),
         LinearProbe(epochs: 2, batch: 16, augment: CropAndFlip, labels: 0.5, layer: Head(2)),
+        Transfer(dataset: Builtin(n_classes: 3, train_per_class: 6, test_per_class: 4, seed: 5), protocol: Knn(k: 3)),
     ]";
 
 fn text() -> String {
@@ -45,7 +46,7 @@ fn every_evaluation_is_computed_named_and_shown() {
     );
     let store = place.path().join("results/store");
     let one = measured(&store);
-    assert_eq!(one.len(), 8, "{one:?}");
+    assert_eq!(one.len(), 9, "{one:?}");
     let again = place.ablate(&["sweep", "miniature.ron"]).success();
     assert!(again.err.contains("computed nothing"), "{}", again.err);
     for metric in [
@@ -54,12 +55,13 @@ fn every_evaluation_is_computed_named_and_shown() {
         "health.rankme",
         "robustness.crop_cosine",
         "linear_head2.top1",
+        "transfer_builtin_knn.top5",
     ] {
         let table = place.ablate(&["table", "miniature.ron", "--metric", metric, "--json"]).success().json();
         assert_eq!(table["metric"], *metric, "{table}");
     }
     let plan = place.ablate(&["plan", "miniature.ron", "--json"]).success().json();
-    let key = plan["runs"][0]["evaluations"][3]["key"].as_str().expect("a key").to_owned();
+    let key = plan["runs"][0]["evaluation_keys"]["health"].as_str().expect("a key").to_owned();
     let shown = place.ablate(&["show", &key]).success().out;
     for words in ["\"protocol\": \"RankMe and standard deviation of 24 images", "\"notes\": [", "collapsed: RankMe is"]
     {
@@ -78,5 +80,5 @@ fn every_evaluation_can_be_shrunk() {
     let text = text().replace("LinearProbe(epochs: 2, batch: 16)", "LinearProbe(labels: 0.01)");
     place.write("miniature.ron", &text);
     place.ablate(&["sweep", "miniature.ron", "--smoke"]).success();
-    assert_eq!(measured(&place.path().join("results/smoke/store")).len(), 8);
+    assert_eq!(measured(&place.path().join("results/smoke/store")).len(), 9);
 }

@@ -3,8 +3,10 @@
 use crate::experiment::meaning;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::scalar::{below_one, count, not_negative, positive, real, whole};
-use crate::experiment::read::{At, Fields, list, unit, variant};
-use crate::experiment::recipe::{Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Vote};
+use crate::experiment::read::{At, Fields, dataset, list, unit, variant};
+use crate::experiment::recipe::{
+    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+};
 use crate::experiment::tree::Kind;
 
 /// Values an axis of a grid of k-NNs may have; what a run asks is listed wherever the run is.
@@ -20,14 +22,25 @@ pub struct PlacedEvaluation {
     pub size: Span,
     /// Of its layer, which the head bounds.
     pub layer: Span,
+    /// Of the data that it transfers to.
+    pub dataset: Span,
 }
 
 /// What one item of the list asks, before it is known where in the list it stands.
 type Asked = Vec<(Evaluation, [Span; 2])>;
 
+/// Whether two evaluations ask the same. Data sets are not looked at yet, so they are told apart by what the file says.
+fn are_same(one: &Evaluation, other: &Evaluation) -> bool {
+    let dataset = |evaluation: &Evaluation| match evaluation {
+        Evaluation::Transfer(transfer) => Some(transfer.dataset.clone()),
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => None,
+    };
+    meaning::evaluation(one) == meaning::evaluation(other) && dataset(one) == dataset(other)
+}
+
 /// A k-NN with Lightly's settings.
 pub fn default(span: Span) -> Vec<PlacedEvaluation> {
-    vec![PlacedEvaluation { value: Evaluation::Knn(Knn::DEFAULT), index: 0, size: span, layer: span }]
+    vec![PlacedEvaluation { value: Evaluation::Knn(Knn::DEFAULT), index: 0, size: span, layer: span, dataset: span }]
 }
 
 pub fn evaluate(at: &At, found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
@@ -41,6 +54,7 @@ pub fn evaluate(at: &At, found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
                 ("KnnGrid", knn_grid),
                 ("Health", health),
                 ("Robustness", robustness),
+                ("Transfer", transfer),
             ],
         )?;
         Some((asked, at.node.span))
@@ -52,12 +66,11 @@ pub fn evaluate(at: &At, found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
     let mut evaluations: Vec<PlacedEvaluation> = Vec::new();
     for (index, (asked, span)) in items.into_iter().enumerate() {
         for (value, [size, layer]) in asked {
-            let meaning = meaning::evaluation(&value);
-            if evaluations.iter().any(|earlier| meaning::evaluation(&earlier.value) == meaning) {
+            if evaluations.iter().any(|earlier| are_same(&earlier.value, &value)) {
                 let problem = Problem { span, ..at.problem("this evaluation is given twice") };
                 found.add(problem.expected("every evaluation once"));
             }
-            evaluations.push(PlacedEvaluation { value, index, size, layer });
+            evaluations.push(PlacedEvaluation { value, index, size, layer, dataset: span });
         }
     }
     Some(evaluations)
@@ -96,7 +109,7 @@ fn knn(fields: &mut Fields) -> Option<(Knn, [Span; 2])> {
     let layer = fields.placed("layer", Knn::DEFAULT.layer, self::layer);
     let (k, layer) = (k?, layer?);
     let knn =
-        Knn { k: k.value, temperature: temperature?, metric: metric?, vote: vote?, layer: layer.value, of_grid: false };
+        Knn { k: k.value, temperature: temperature?, metric: metric?, vote: vote?, layer: layer.value, grid_k: None };
     Some((knn, [k.span, layer.span]))
 }
 
@@ -126,7 +139,7 @@ fn axis<T: PartialEq>(at: &At, found: &mut Found, read: impl Fn(&At, &mut Found)
 
 /// Every combination, the last field fastest. A temperature without an effect makes no second evaluation.
 fn knn_grid(fields: &mut Fields) -> Option<Asked> {
-    let base = Knn { of_grid: true, ..Knn::DEFAULT };
+    let base = Knn::DEFAULT;
     let k = fields.placed("k", vec![base.k], |at, found| axis(at, found, |at, found| count(at, found, 1..=u32::MAX)));
     let temperatures = fields.optional("temperature", vec![base.temperature], |at, found| axis(at, found, positive));
     let metrics = fields.optional("metric", vec![base.metric], |at, found| axis(at, found, metric));
@@ -137,7 +150,7 @@ fn knn_grid(fields: &mut Fields) -> Option<Asked> {
     points = crossed(&points, &layers.value, |point, &layer| Knn { layer, ..point });
     points = crossed(&points, &votes, |point, &vote| Knn { vote, ..point });
     points = crossed(&points, &metrics, |point, &metric| Knn { metric, ..point });
-    points = crossed(&points, &k.value, |point, &k| Knn { k, ..point });
+    points = crossed(&points, &k.value, |point, &k| Knn { k, grid_k: Some(k), ..point });
     points = crossed(&points, &temperatures, |point, &temperature| Knn { temperature, ..point });
     let first = temperatures[0];
     points.retain(|point| point.has_temperature() || point.temperature == first);
@@ -149,6 +162,11 @@ fn crossed<T>(points: &[Knn], values: &[T], with: impl Fn(Knn, &T) -> Knn) -> Ve
 }
 
 fn linear_probe(fields: &mut Fields) -> Option<Asked> {
+    let (probe, spans) = probe(fields)?;
+    Some(vec![(Evaluation::LinearProbe(probe), spans)])
+}
+
+fn probe(fields: &mut Fields) -> Option<(LinearProbe, [Span; 2])> {
     let default = LinearProbe::DEFAULT;
     let epochs = fields.optional("epochs", default.epochs, |at, found| count(at, found, 1..=100_000));
     let batch = fields.placed("batch", default.batch, |at, found| count(at, found, 1..=1 << 20));
@@ -175,7 +193,7 @@ fn linear_probe(fields: &mut Fields) -> Option<Asked> {
         augment: augment?,
         labels: labels?,
     };
-    Some(vec![(Evaluation::LinearProbe(probe), [batch.span, layer.span])])
+    Some((probe, [batch.span, layer.span]))
 }
 
 fn health(fields: &mut Fields) -> Option<Asked> {
@@ -184,4 +202,26 @@ fn health(fields: &mut Fields) -> Option<Asked> {
     let layer = fields.placed("layer", Health::DEFAULT.layer, self::layer)?;
     let health = Health { layer: layer.value, rankme_min: rankme_min?, feature_std_min: feature_std_min? };
     Some(vec![(Evaluation::Health(health), [layer.span; 2])])
+}
+
+/// `Transfer(dataset: Cifar100(root: "data"), protocol: LinearProbe(epochs: 30))`; a k-NN where nothing else is said.
+fn transfer(fields: &mut Fields) -> Option<Asked> {
+    let span = fields.span();
+    let expected = "`Builtin`, `Cifar10(root: ...)`, `Cifar100(root: ...)` or `ImageFolder(root: ...)`";
+    let dataset = fields.required("dataset", expected, dataset::dataset);
+    let default = (Classification::Knn(Knn::DEFAULT), [span; 2]);
+    let protocol = fields.optional("protocol", default, |at, found| {
+        variant(
+            at,
+            found,
+            &[
+                ("Knn", |fields| knn(fields).map(|(knn, spans)| (Classification::Knn(knn), spans))),
+                ("LinearProbe", |fields| {
+                    probe(fields).map(|(probe, spans)| (Classification::LinearProbe(probe), spans))
+                }),
+            ],
+        )
+    });
+    let (protocol, spans) = protocol?;
+    Some(vec![(Evaluation::Transfer(Transfer { dataset: dataset?, facts: None, protocol }), spans)])
 }

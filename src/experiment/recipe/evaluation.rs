@@ -1,5 +1,8 @@
 //! What is asked of a trained encoder: every protocol with all of its settings.
 
+use crate::experiment::recipe::Dataset;
+use crate::experiment::run::DataFacts;
+
 /// One question to a trained encoder; each has a key and a record of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Evaluation {
@@ -7,6 +10,7 @@ pub enum Evaluation {
     LinearProbe(LinearProbe),
     Health(Health),
     Robustness(Robustness),
+    Transfer(Transfer),
 }
 
 /// What learns from labelled features and tells others apart.
@@ -36,8 +40,9 @@ pub struct Knn {
     pub metric: Metric,
     pub vote: Vote,
     pub layer: Layer,
-    /// A point of a grid, whose name in tables says its settings. In no key: it cannot change a result.
-    pub of_grid: bool,
+    /// Of a point of a grid the k as the file says it, for a name in tables that says its settings. In no key: it cannot change
+    /// a result.
+    pub grid_k: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +97,15 @@ pub struct Health {
     pub feature_std_min: f64,
 }
 
+/// A protocol on the official parts of another data set, with the encoder as the run trained it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transfer {
+    pub dataset: Dataset,
+    /// What is known of that data set; nothing until somebody looked at it.
+    pub facts: Option<DataFacts>,
+    pub protocol: Classification,
+}
+
 /// How much each augmentation of the run, alone and always applied, moves the features of the images asked about.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Robustness {
@@ -105,7 +119,7 @@ impl Evaluation {
         match *self {
             Evaluation::Knn(knn) => Some(Classification::Knn(knn)),
             Evaluation::LinearProbe(probe) => Some(Classification::LinearProbe(probe)),
-            Evaluation::Health(_) | Evaluation::Robustness(_) => None,
+            Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) => None,
         }
     }
 
@@ -115,6 +129,17 @@ impl Evaluation {
             Evaluation::Knn(knn) | Evaluation::Robustness(Robustness { knn }) => knn.layer,
             Evaluation::LinearProbe(probe) => probe.layer,
             Evaluation::Health(health) => health.layer,
+            Evaluation::Transfer(transfer) => transfer.protocol.layer(),
+        }
+    }
+}
+
+impl Classification {
+    /// Which features it sees.
+    pub fn layer(&self) -> Layer {
+        match self {
+            Classification::Knn(knn) => knn.layer,
+            Classification::LinearProbe(probe) => probe.layer,
         }
     }
 }
@@ -127,7 +152,7 @@ impl Knn {
         metric: Metric::Cosine,
         vote: Vote::Weighted,
         layer: Layer::Backbone,
-        of_grid: false,
+        grid_k: None,
     };
 
     /// Whether the temperature has an effect.

@@ -1,7 +1,10 @@
 //! The section `evaluate`: what is read, what it is called, and what is refused.
 
 use super::{first_run, loaded, options, sound};
-use crate::experiment::recipe::{Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Vote};
+use crate::experiment::recipe::{
+    Classification, Dataset, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer,
+    Vote,
+};
 use crate::experiment::{LoadOptions, augmentation_names, evaluation_names, load, metrics, protocol};
 
 fn evaluations(text: &str) -> Vec<Evaluation> {
@@ -61,7 +64,7 @@ fn a_grid_is_an_evaluation_for_every_point() {
         "knn_head1_k200_euclidean",
     ];
     assert_eq!(evaluation_names(&found), names);
-    let of_grid = Knn { k: 200, temperature: 1.0, layer: Layer::Head(1), of_grid: true, ..Knn::DEFAULT };
+    let of_grid = Knn { k: 200, temperature: 1.0, layer: Layer::Head(1), grid_k: Some(200), ..Knn::DEFAULT };
     assert_eq!(found[10], Evaluation::Knn(of_grid));
     assert_eq!(
         evaluation_names(&evaluations("[KnnGrid(k: 3, vote: [Weighted, Majority])]")),
@@ -152,6 +155,11 @@ fn a_shrunk_evaluation_asks_the_same_of_less() {
     let evaluate =
         "[Knn(k: 500, layer: Head(1)), Robustness(k: 500), Health, LinearProbe(labels: 0.1, augment: CropAndFlip)]";
     let text = format!("Experiment(question: \"q\", dataset: Cifar10(root: \"data\"), evaluate: {evaluate})");
+    let grid = text.replace(evaluate, "[KnnGrid(k: [10, 300, 500])], table: (metric: \"knn_k500_t0.1.top1\")");
+    let named =
+        load("x.ron", &grid, &LoadOptions { smoke: true, ..options(&[]) }).unwrap_or_else(|all| panic!("{all}"));
+    let names = evaluation_names(&named.cells[0].runs[0].evaluate);
+    assert_eq!(names, ["knn_k10_t0.1", "knn_k300_t0.1", "knn_k500_t0.1"], "names are the file's");
     let shrunk =
         load("x.ron", &text, &LoadOptions { smoke: true, ..options(&[]) }).unwrap_or_else(|all| panic!("{all}"));
     let knn = Knn { k: 200, layer: Layer::Head(1), ..Knn::DEFAULT };
@@ -201,4 +209,62 @@ fn protocols_say_all_that_numbers_depend_on() {
         "each augmentation alone and always applied: cosine to the plain image's features, and k-NN k=5 T=0.1 cosine, \
          backbone, bank 50000 train images without augmentation, final epoch, test split",
     );
+}
+
+#[test]
+fn a_transfer_holds_what_is_known_of_its_data() {
+    let cifar100 = "dataset: Cifar100(root: \"data\")";
+    let text =
+        format!("[Knn, Transfer({cifar100}), Transfer({cifar100}, protocol: LinearProbe(epochs: 30, layer: Head(1)))]");
+    let run = first_run(&format!("evaluate: {text}"));
+    let [_, Evaluation::Transfer(Transfer { dataset, facts, protocol: first }), Evaluation::Transfer(second)] =
+        &run.evaluate[..]
+    else {
+        panic!("two transfers, not {:?}", run.evaluate);
+    };
+    assert_eq!(
+        (dataset, facts.map(|facts| facts.n_classes)),
+        (&Dataset::Cifar100 { root: "data".to_owned() }, Some(100))
+    );
+    assert_eq!(*first, Classification::Knn(Knn::DEFAULT));
+    let probe = LinearProbe { epochs: 30, layer: Layer::Head(1), ..LinearProbe::DEFAULT };
+    assert_eq!(second.protocol, Classification::LinearProbe(probe));
+    let names = ["knn", "transfer_cifar100_knn", "transfer_cifar100_linear"];
+    assert_eq!(evaluation_names(&run.evaluate), names);
+    let expected = "transfer to CIFAR-100: k-NN k=200 T=0.1 cosine, backbone, bank 50000 train images without augmentation, final \
+                    epoch, test split";
+    assert_eq!(protocol(&run, &run.evaluate[1]), expected);
+    // The key hangs on the images, not on where they lie.
+    let keys = |dataset: &str| {
+        let run = first_run(&format!("evaluate: [Transfer(dataset: {dataset})]"));
+        run.keys().evaluations
+    };
+    assert_eq!(keys("Cifar100(root: \"data\")"), keys("Cifar100(root: \"elsewhere\")"));
+    assert_ne!(keys("Cifar100(root: \"data\")"), keys("Builtin"));
+    assert_ne!(keys("Builtin(seed: 1)"), keys("Builtin(seed: 2)"));
+}
+
+#[test]
+fn a_transfer_to_nowhere_is_refused() {
+    let check = |transfer: &str, expected: &[&str]| {
+        let text = format!("Experiment(question: \"q\", dataset: Builtin, evaluate: [Knn, {transfer}])");
+        let said = loaded(&text).expect_err("a mistake").to_string();
+        expected.iter().for_each(|expected| assert!(said.contains(expected), "{transfer}: {said}"));
+    };
+    check("Transfer", &["`Transfer` lacks the field `dataset`"]);
+    check("Transfer(dataset: ImageFolder(root: \"missing\"))", &["no data in `missing`", "evaluate[1].dataset"]);
+    check("Transfer(dataset: Builtin, protocol: Health)", &["`evaluate[1].protocol` cannot be `Health`"]);
+    check(
+        "Transfer(dataset: Builtin(train_per_class: 5))",
+        &["`protocol.k` is 200, more than the 50 training images", "evaluate[1].protocol.k"],
+    );
+    check("Transfer(dataset: Builtin, protocol: Knn(layer: Head(4)))", &["`Head(4)`, but the head has 2 layers"]);
+    check("Transfer(dataset: Builtin), Transfer(dataset: Builtin)", &["this evaluation is given twice"]);
+    let two = "Transfer(dataset: Builtin(seed: 1)), Transfer(dataset: Builtin(seed: 2))";
+    assert!(loaded(&format!("Experiment(question: \"q\", dataset: Builtin, evaluate: [Knn, {two}])")).is_ok());
+    let text = "Experiment(question: \"q\", dataset: Cifar10(root: \"data\"), evaluate: [Transfer(dataset: ImageFolder(root: \"missing\"))])";
+    let shrunk =
+        load("x.ron", text, &LoadOptions { smoke: true, ..options(&[]) }).unwrap_or_else(|all| panic!("{all}"));
+    let Evaluation::Transfer(transfer) = &shrunk.cells[0].runs[0].evaluate[0] else { panic!("a transfer") };
+    assert!(matches!(transfer.dataset, Dataset::Builtin(_)) && transfer.facts.is_some());
 }

@@ -221,4 +221,5 @@ fn every_other_choice_of_the_reference_is_one() {
     check("evaluate", &["[Knn, Health(rankme_min: 8.0, feature_std_min: 0.05, layer: Backbone)]"]);
     let knn = "k: 200, temperature: 0.1, metric: Cosine, vote: Weighted, layer: Backbone";
     check("evaluate", &[&format!("[Knn, Robustness({knn})]")]);
+    check("evaluate", &["[Knn, Transfer(dataset: Cifar100(root: \"data\"), protocol: Knn)]"]);
 }
