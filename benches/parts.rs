@@ -133,7 +133,7 @@ fn features(n: usize) -> Features {
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn knn(bencher: Bencher) {
     let (bank, queries, pool) = (features(50_000), features(1_000), pool());
-    let protocol = Knn { k: 200, temperature: 0.1, metric: Metric::Cosine };
+    let protocol = Knn { k: 200, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT };
     bencher
         .counter(ItemsCount::new(1_000usize))
         .bench_local(|| nearest_neighbours::classify(&bank, &queries, 10, &protocol, &pool));
@@ -144,7 +144,15 @@ fn knn(bencher: Bencher) {
 fn probe(bencher: Bencher) {
     let (bank, queries, pool) = (features(50_000), features(1_000), pool());
     let (momentum, weight_decay) = (0.9, 0.0);
-    let protocol = LinearProbe { epochs: 10, batch: 256, learning_rate: 0.1, momentum, weight_decay, seed: 0 };
+    let protocol = LinearProbe {
+        epochs: 10,
+        batch: 256,
+        learning_rate: 0.1,
+        momentum,
+        weight_decay,
+        seed: 0,
+        ..LinearProbe::DEFAULT
+    };
     bencher
         .counter(ItemsCount::new(500_000usize))
         .bench_local(|| linear_probe::classify(&bank, &queries, 10, &protocol, &pool).expect("finite features"));

@@ -306,6 +306,8 @@ fn evaluated(pretrain: Key, checkpoint: Key, index: usize) -> Stage {
         pretrain,
         checkpoint,
         kind: "knn".to_owned(),
+        protocol: None,
+        notes: Vec::new(),
         metrics: vec![metric("top1", top1), metric("top5", 0.95)],
         per_class_top1: (0..10).map(|class| top1 + f64::from(class) * 0.01).collect(),
         class_names: (0..10).map(|class| format!("class {class}")).collect(),

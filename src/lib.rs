@@ -15,7 +15,7 @@
 //!   -> model        dfdx types -> lowered -> Plan: a static list of operations with shapes
 //!   -> executor     reference (dfdx's own tape) | cpu | cuda: forward, NT-Xent, backward, update
 //!   -> train        the loop, its metrics, its checkpoint        -> record
-//!   -> evaluate     k-NN, linear probe                            -> record
+//!   -> evaluate     k-NN, linear probe, health, robustness        -> record
 //!   -> report       records -> Parquet -> ablation table
 //! ```
 //!

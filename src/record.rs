@@ -93,7 +93,8 @@ pub mod blob {
     pub const FEATURES: &str = "features";
 }
 
-/// An evaluated encoder. Blobs: `predictions` (one little-endian u16 a test image), `features` (safetensors).
+/// An evaluated encoder. Blobs: `predictions` (one little-endian u16 a test image, where they were told apart), `features`
+/// (safetensors).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
@@ -102,11 +103,17 @@ pub struct Evaluation {
     /// Digest of the very checkpoint it saw; another checkpoint under the same key makes this record a miss.
     pub checkpoint: Key,
     pub kind: String,
+    /// What it did, in one line; absent in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
     pub metrics: Vec<Metric>,
-    /// Share of each class's test images that were right, in the order of the class names.
+    /// Share of each class's test images that were right, in the order of the class names; empty where none were told apart.
     pub per_class_top1: Vec<f64>,
     pub class_names: Vec<String>,
     pub n_test: u64,
+    /// What a reader of the numbers must know: that the representation has collapsed, for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     pub seconds: f64,
 }
 

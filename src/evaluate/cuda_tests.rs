@@ -8,7 +8,7 @@ use crate::device::Pool;
 use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::emulator::{Emulator, Order};
 use crate::device::gpu::{Address, Element, Gpu, GpuError, Graph, Node, Properties, Source};
-use crate::experiment::recipe::{Evaluation, Knn, LinearProbe, Metric};
+use crate::experiment::recipe::{Classification, Knn, LinearProbe, Metric};
 
 /// The emulation, counting what is run, and refusing kernels that it has, as a real device does.
 struct Strict {
@@ -84,11 +84,11 @@ impl Gpu for Strict {
     }
 }
 
-fn short_probe() -> Evaluation {
-    Evaluation::LinearProbe(LinearProbe { epochs: 2, batch: 32, ..probe() })
+fn short_probe() -> Classification {
+    Classification::LinearProbe(LinearProbe { epochs: 2, batch: 32, ..probe() })
 }
 
-fn every_evaluation() -> [Evaluation; 3] {
+fn every_evaluation() -> [Classification; 3] {
     [knn(Metric::Cosine), knn(Metric::Euclidean), short_probe()]
 }
 
@@ -131,7 +131,7 @@ fn neighbours_vote_as_on_the_processor() {
                 continue;
             }
             for k in [0, 1, 7, 90, 5000] {
-                let knn = Knn { k, temperature: 0.1, metric };
+                let knn = Knn { k, temperature: 0.1, metric, ..Knn::DEFAULT };
                 let wanted = nearest_neighbours::classify(&bank, &queries, 6, &knn, &pool);
                 let found = nearest_neighbours::classify_on_device(&mut gpu, &bank, &queries, 6, &knn, &pool);
                 assert_eq!(found, Ok(wanted), "{knn:?}");
@@ -145,7 +145,8 @@ fn more_neighbours_than_a_device_keeps_are_found_by_the_processor() {
     let (bank, queries) = (clusters(1, NEIGHBOURS_MAX + 1, 2, 3, 2.0), clusters(2, 4, 2, 3, 2.0));
     let (mut gpu, mut loaded) = (Strict::new(Emulator::new(Order::FORWARD)), LoadedKernels::default());
     let mut outcomes = |k: usize| {
-        let evaluation = Evaluation::Knn(Knn { k: k as u32, temperature: 0.1, metric: Metric::Cosine });
+        let evaluation =
+            Classification::Knn(Knn { k: k as u32, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT });
         let device = DeviceEvaluations { gpu: &mut gpu, loaded: &mut loaded };
         let found = evaluate(&evaluation, &bank, &queries, 3, &Pool::new(1), Some(device));
         let wanted = evaluate(&evaluation, &bank, &queries, 3, &Pool::new(1), None);

@@ -1,6 +1,6 @@
 //! Frozen encoder outputs: the bank from the training images, the queries from the test images.
 
-use crate::data::{Dataset, LabelledImages};
+use crate::data::{Dataset, Images, LabelledImages};
 use crate::device::Pool;
 use crate::evaluate::Features;
 use crate::executor::{Executor, ExecutorError};
@@ -44,6 +44,32 @@ pub fn extract(
     };
     let (bank, queries) = (of(&dataset.train)?, of(&dataset.test)?);
     Ok(bank.zip(queries).map(|(bank, queries)| [bank, queries]))
+}
+
+/// Backbone features, in evaluation mode, of one view of each of `examples`, of the epoch and number in `place`: n × feature
+/// width. The processor makes the views for every executor. `go_on` is asked before every chunk; none when it says no.
+///
+/// # Errors
+/// The executor's.
+pub fn of_views(
+    (images, examples): (&Images, &[u32]),
+    pipeline: &Pipeline,
+    place: (u32, u8),
+    executor: &mut dyn Executor,
+    pool: &Pool,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<Vec<f32>>, ExecutorError> {
+    let mut values = Vec::with_capacity(examples.len() * executor.plan().feature_width());
+    let mut views = Vec::new();
+    for chunk in examples.chunks(CHUNK) {
+        if !go_on() {
+            return Ok(None);
+        }
+        views.resize(chunk.len() * pipeline.view_len(), 0.0);
+        pipeline.views(images, chunk, place, pool, &mut views);
+        values.extend(executor.features(&views)?);
+    }
+    Ok(Some(values))
 }
 
 /// The first `n` features and labels as safetensors (`features` n×width f32, `labels` n u32), for maps of a report.

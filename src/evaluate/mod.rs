@@ -1,12 +1,23 @@
-//! What an encoder's frozen features are good for: weighted k-nearest-neighbour vote and linear probe.
+//! What an encoder's frozen features are good for: k-nearest-neighbour vote and linear probe, and what can be said of them
+//! without labels.
 
+pub mod answer;
+mod asking;
 pub mod cuda;
 pub mod features;
+pub mod few_labels;
+pub mod head;
+pub mod health;
 pub mod linear_probe;
 pub mod nearest_neighbours;
 pub mod neighbour;
+mod probing;
 mod ranking;
+pub mod robustness;
+pub mod spectrum;
 
+#[cfg(test)]
+mod answer_tests;
 #[cfg(test)]
 mod cuda_tests;
 #[cfg(test)]
@@ -15,8 +26,9 @@ mod tests;
 use crate::device::Pool;
 use crate::device::gpu::GpuError;
 use crate::evaluate::cuda::{DeviceEvaluations, nearest};
-use crate::experiment::recipe::Evaluation;
+use crate::experiment::recipe::Classification;
 
+pub use asking::evaluated;
 pub use ranking::Ranking;
 
 /// Features of labelled images, row after row.
@@ -97,40 +109,58 @@ pub enum EvaluateError {
 /// Where features are not finite or do not fit each other or the classes, where the probe diverges, and where the device
 /// fails or has too little memory.
 pub fn evaluate(
-    evaluation: &Evaluation,
+    classification: &Classification,
     bank: &Features,
     queries: &Features,
     n_classes: u32,
     pool: &Pool,
     device: Option<DeviceEvaluations<'_>>,
 ) -> Result<Outcome, EvaluateError> {
-    if n_classes == 0 || n_classes > 1 << 16 {
-        return Err(EvaluateError::Classes { n_classes });
-    }
-    check(Part::Bank, bank, n_classes)?;
-    check(Part::Queries, queries, n_classes)?;
-    if bank.width != queries.width {
-        return Err(EvaluateError::Width { bank: bank.width, queries: queries.width });
-    }
+    check_pair(bank, queries, n_classes)?;
     let n_classes = n_classes as usize;
-    let rankings = match (evaluation, device) {
-        (Evaluation::Knn(knn), Some(device))
+    let rankings = match (classification, device) {
+        (Classification::Knn(knn), Some(device))
             if nearest_neighbours::n_neighbours(knn, bank) <= nearest::NEIGHBOURS_MAX =>
         {
             let gpu = device.with(nearest::SOURCE)?;
             nearest_neighbours::classify_on_device(gpu, bank, queries, n_classes, knn, pool)?
         }
-        (Evaluation::Knn(knn), _) => nearest_neighbours::classify(bank, queries, n_classes, knn, pool),
-        (Evaluation::LinearProbe(probe), Some(device)) => {
+        (Classification::Knn(knn), _) => nearest_neighbours::classify(bank, queries, n_classes, knn, pool),
+        (Classification::LinearProbe(probe), Some(device)) => {
             let gpu = device.with(linear_probe::cuda::SOURCE)?;
             linear_probe::cuda::classify(gpu, bank, queries, n_classes, probe, pool)?
         }
-        (Evaluation::LinearProbe(probe), None) => linear_probe::classify(bank, queries, n_classes, probe, pool)?,
+        (Classification::LinearProbe(probe), None) => linear_probe::classify(bank, queries, n_classes, probe, pool)?,
     };
     Ok(outcome(&rankings, &queries.labels, n_classes))
 }
 
+/// What can be learned from and asked about.
+fn check_pair(bank: &Features, queries: &Features, n_classes: u32) -> Result<(), EvaluateError> {
+    if n_classes == 0 || n_classes > 1 << 16 {
+        return Err(EvaluateError::Classes { n_classes });
+    }
+    check(Part::Bank, bank, n_classes)?;
+    check(Part::Queries, queries, n_classes)?;
+    check_widths(bank, queries)
+}
+
+fn check_widths(bank: &Features, queries: &Features) -> Result<(), EvaluateError> {
+    if bank.width != queries.width {
+        return Err(EvaluateError::Width { bank: bank.width, queries: queries.width });
+    }
+    Ok(())
+}
+
 fn check(part: Part, features: &Features, n_classes: u32) -> Result<(), EvaluateError> {
+    check_numbers(part, features)?;
+    match features.labels.iter().position(|&label| label >= n_classes) {
+        Some(row) => Err(EvaluateError::Label { part, row, label: features.labels[row], n_classes }),
+        None => Ok(()),
+    }
+}
+
+fn check_numbers(part: Part, features: &Features) -> Result<(), EvaluateError> {
     let (n, width) = (features.len(), features.width);
     if n == 0 || width == 0 {
         return Err(EvaluateError::Empty { part });
@@ -143,10 +173,7 @@ fn check(part: Part, features: &Features, n_classes: u32) -> Result<(), Evaluate
         let (row, column) = (index / width, index % width);
         return Err(EvaluateError::NotFinite { part, row, column, value: features.values[index] });
     }
-    match features.labels.iter().position(|&label| label >= n_classes) {
-        Some(row) => Err(EvaluateError::Label { part, row, label: features.labels[row], n_classes }),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn outcome(rankings: &[Ranking], labels: &[u32], n_classes: usize) -> Outcome {

@@ -1,5 +1,5 @@
 //! Weighted k-nearest-neighbour vote (Wu et al. 2018, section 3.4): the k nearest images of the bank each give their
-//! class a weight, exp(cos/T) or 1/(distance + 1e-5), and the classes are ranked by their sums.
+//! class a weight, exp(cos/T) or 1/(distance + 1e-5), or one vote each, and the classes are ranked by their sums.
 //!
 //! Neighbours are found tile by tile; a query keeps a short list of candidates, never a row of all similarities.
 //! Of equally near images the one with the lower index is nearer.
@@ -13,7 +13,7 @@ use crate::device::gpu::{Gpu, GpuError};
 use crate::evaluate::cuda::nearest;
 use crate::evaluate::neighbour::Neighbour;
 use crate::evaluate::{Features, Ranking};
-use crate::experiment::recipe::{Knn, Metric};
+use crate::experiment::recipe::{Knn, Metric, Vote};
 use crate::ops::gemm::{Matrix, product};
 use crate::ops::nt_xent::{dot, normalize, squared_distance};
 
@@ -203,9 +203,14 @@ impl Search<'_> {
         let largest = nearest.first().map_or(0.0, |candidate| f64::from(candidate.nearness));
         for candidate in nearest {
             let image = candidate.image as usize;
-            let weight = match self.knn.metric {
-                Metric::Cosine => libm::exp((f64::from(candidate.nearness) - largest) / self.knn.temperature),
-                Metric::Euclidean => 1.0 / (squared_distance(query, self.row(image)).sqrt() + DISTANCE_EPSILON),
+            let weight = match (self.knn.vote, self.knn.metric) {
+                (Vote::Majority, Metric::Cosine | Metric::Euclidean) => 1.0,
+                (Vote::Weighted, Metric::Cosine) => {
+                    libm::exp((f64::from(candidate.nearness) - largest) / self.knn.temperature)
+                }
+                (Vote::Weighted, Metric::Euclidean) => {
+                    1.0 / (squared_distance(query, self.row(image)).sqrt() + DISTANCE_EPSILON)
+                }
             };
             scores[self.bank.labels[image] as usize] += weight;
         }
@@ -252,7 +257,7 @@ mod tests {
                 Features { values, width: case.dim, labels }
             };
             let (bank, queries) = (around(case.seeds[1], case.n_bank), around(case.seeds[2], case.n_query));
-            let knn = Knn { k: case.k, temperature: case.temperature, metric: Metric::Cosine };
+            let knn = Knn { k: case.k, temperature: case.temperature, metric: Metric::Cosine, ..Knn::DEFAULT };
             let rankings = classify(&bank, &queries, case.classes, &knn, &Pool::new(2));
             let found: Vec<u16> = rankings.iter().map(Ranking::first).collect();
             assert_eq!(found, case.prediction, "{} images in the bank", case.n_bank);
@@ -269,7 +274,7 @@ mod tests {
         };
         let query = Features { values: vec![1.0, 0.9], width: 2, labels: vec![0] };
         let check = |k: u32, temperature: f64, expected: &[u16]| {
-            let knn = Knn { k, temperature, metric: Metric::Cosine };
+            let knn = Knn { k, temperature, metric: Metric::Cosine, ..Knn::DEFAULT };
             let found = classify(&bank, &query, 3, &knn, &Pool::new(1));
             assert_eq!(found[0].classes(), expected, "k {k} T {temperature}");
         };
@@ -309,7 +314,7 @@ mod tests {
         let (bank, queries) = (noise(1, 1300, 20, 7), noise(2, 150, 20, 7));
         for metric in [Metric::Cosine, Metric::Euclidean] {
             for k in [1, 5, 200, 1300] {
-                let knn = Knn { k, temperature: 0.1, metric };
+                let knn = Knn { k, temperature: 0.1, metric, ..Knn::DEFAULT };
                 let found = classify(&bank, &queries, 7, &knn, &Pool::new(1));
                 assert_eq!(found.len(), 150);
                 for (found, query) in found.iter().zip(queries.values.chunks_exact(20)) {
@@ -329,8 +334,10 @@ mod tests {
         let bank = Features { values: [0.6, 0.8].repeat(1500), width: 2, labels };
         let query = Features { values: vec![1.0, 1.0], width: 2, labels: vec![0] };
         for metric in [Metric::Cosine, Metric::Euclidean] {
-            let first =
-                |k: u32| classify(&bank, &query, 4, &Knn { k, temperature: 0.1, metric }, &Pool::new(1))[0].first();
+            let first = |k: u32| {
+                classify(&bank, &query, 4, &Knn { k, temperature: 0.1, metric, ..Knn::DEFAULT }, &Pool::new(1))[0]
+                    .first()
+            };
             assert_eq!((first(1), first(30), first(59), first(60), first(61)), (3, 3, 3, 1, 1), "{metric:?}");
         }
     }
@@ -339,7 +346,7 @@ mod tests {
     fn zero_vectors_and_an_exact_match() {
         let bank = Features { values: vec![0.0, 0.0, 3.0, 4.0, 3.0, 4.1], width: 2, labels: vec![0, 1, 2] };
         let queries = Features { values: vec![0.0, 0.0, 3.0, 4.0], width: 2, labels: vec![0, 1] };
-        let knn = Knn { k: 3, temperature: 0.1, metric: Metric::Euclidean };
+        let knn = Knn { k: 3, temperature: 0.1, metric: Metric::Euclidean, ..Knn::DEFAULT };
         let found = classify(&bank, &queries, 3, &knn, &Pool::new(1));
         assert_eq!([found[0].classes(), found[1].classes()], [&[0u16, 1, 2], &[1u16, 2, 0]]);
     }

@@ -15,16 +15,24 @@ pub(super) fn clusters(seed: u64, n: usize, width: usize, n_classes: usize, nois
     Features { values, width, labels: (0..n).map(|row| (row % n_classes) as u32).collect() }
 }
 
-pub(super) fn knn(metric: Metric) -> Evaluation {
-    Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric })
+pub(super) fn knn(metric: Metric) -> Classification {
+    Classification::Knn(Knn { k: 20, temperature: 0.1, metric, ..Knn::DEFAULT })
 }
 
 pub(super) fn probe() -> LinearProbe {
-    LinearProbe { epochs: 20, batch: 64, learning_rate: 0.4, momentum: 0.9, weight_decay: 0.0, seed: 1 }
+    LinearProbe {
+        epochs: 20,
+        batch: 64,
+        learning_rate: 0.4,
+        momentum: 0.9,
+        weight_decay: 0.0,
+        seed: 1,
+        ..LinearProbe::DEFAULT
+    }
 }
 
-fn every_evaluation() -> [Evaluation; 3] {
-    [knn(Metric::Cosine), knn(Metric::Euclidean), Evaluation::LinearProbe(probe())]
+fn every_evaluation() -> [Classification; 3] {
+    [knn(Metric::Cosine), knn(Metric::Euclidean), Classification::LinearProbe(probe())]
 }
 
 #[test]
@@ -85,7 +93,7 @@ fn what_cannot_be_evaluated_is_refused() {
     check(good(), good(), 2, "image 2 of the bank has label 2, but there are only 2 classes");
     check(good(), good(), 0, "0 classes");
     check(good(), good(), 70_000, "70000 classes");
-    let wild = Evaluation::LinearProbe(LinearProbe { learning_rate: 1e300, ..probe() });
+    let wild = Classification::LinearProbe(LinearProbe { learning_rate: 1e300, ..probe() });
     let diverged = evaluate(&wild, &good(), &good(), 3, &Pool::new(1), None);
     assert_eq!(diverged, Err(EvaluateError::Diverged { learning_rate: 1e300 }));
 }

@@ -170,7 +170,7 @@ fn experiment(
             problem.expected(format!("cells × seeds of at most {runs_max}")).help("raise `max_cells`, or sweep less"),
         );
     }
-    let Expanded { cells, evaluations } = if is_too_large { Expanded::default() } else { grid.expanded(found) };
+    let Expanded { cells, metrics } = if is_too_large { Expanded::default() } else { grid.expanded(found) };
     let axes: Vec<AxisInfo> = grid
         .axes()
         .map(|axis| AxisInfo {
@@ -180,7 +180,7 @@ fn experiment(
         .collect();
     let name = name(shown_path, root.span, found);
     let known_axes = is_sweep_known.then_some(axes.as_slice());
-    let table = layout(frame.table?, known_axes, &evaluations, options.ignore_sweep, root.span, found);
+    let table = layout(frame.table?, known_axes, &metrics, options.ignore_sweep, root.span, found);
     Some(Experiment {
         name,
         question: frame.question?,

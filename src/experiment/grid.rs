@@ -14,11 +14,11 @@ use crate::experiment::read::evaluate::{self, PlacedEvaluation};
 use crate::experiment::read::sweep::{Axis, Factor, same_value};
 use crate::experiment::read::train::{self, TrainSection};
 use crate::experiment::read::{At, Path, Placed, dataset, model, views};
-use crate::experiment::recipe::{Augmentation, Model, Split};
-use crate::experiment::resolve::{DataPart, Parts};
+use crate::experiment::recipe::{Augmentation, Evaluation, Model, Split};
+use crate::experiment::resolve::{DataPart, Parts, with_facts};
 use crate::experiment::run::Run;
 use crate::experiment::tree::Node;
-use crate::experiment::{Cell, evaluation_names, meaning};
+use crate::experiment::{self, Cell, evaluation_names, meaning};
 
 /// A section's readings by the choice of the axes that touch it.
 type Readings<T> = BTreeMap<Vec<usize>, Option<Rc<T>>>;
@@ -38,8 +38,9 @@ pub struct Grid<'a> {
 #[derive(Default)]
 pub struct Expanded {
     pub cells: Vec<Cell>,
-    /// The names of the evaluations, once for every sound reading of `evaluate`, whether its cells are sound or not.
-    pub evaluations: Vec<Vec<String>>,
+    /// What is measured, `knn.top1`: once for every sound reading of `evaluate` and of the views it measures, whether the
+    /// cells are sound or not.
+    pub metrics: Vec<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -49,6 +50,25 @@ struct Memory {
     views: Readings<Placed<Vec<Augmentation>>>,
     train: Readings<TrainSection>,
     evaluate: Readings<Vec<PlacedEvaluation>>,
+}
+
+fn metrics(memory: &Memory) -> Vec<Vec<String>> {
+    let views: Vec<&[Augmentation]> = memory.views.values().flatten().map(|views| views.value.as_slice()).collect();
+    let of = |placed: &[PlacedEvaluation], views: &[Augmentation]| -> Vec<String> {
+        let evaluations: Vec<Evaluation> = placed.iter().map(|placed| placed.value.clone()).collect();
+        let named = evaluation_names(&evaluations).into_iter().zip(&evaluations);
+        let metrics = named.map(|(name, evaluation)| {
+            let metrics = experiment::metrics(evaluation, views).into_iter();
+            metrics.map(|metric| format!("{name}.{metric}")).collect::<Vec<_>>()
+        });
+        metrics.collect::<Vec<_>>().concat()
+    };
+    let readings = memory.evaluate.values().flatten();
+    let all = readings.flat_map(|placed| {
+        let views = if views.is_empty() { &[&[][..]][..] } else { &views };
+        views.iter().map(|views| of(placed, views)).collect::<Vec<_>>()
+    });
+    all.collect()
 }
 
 impl Grid<'_> {
@@ -74,11 +94,7 @@ impl Grid<'_> {
                 cells.push(self.cell(&run, &picks));
             }
             if !self.advance(&mut choice) {
-                let names = |placed: &[PlacedEvaluation]| {
-                    evaluation_names(&placed.iter().map(|placed| placed.value.clone()).collect::<Vec<_>>())
-                };
-                let evaluations = memory.evaluate.values().flatten().map(|placed| names(placed)).collect();
-                return Expanded { cells, evaluations };
+                return Expanded { cells, metrics: metrics(&memory) };
             }
         }
     }
@@ -214,6 +230,7 @@ impl Grid<'_> {
 
     fn read_evaluate(&self, picks: &[usize], found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
         let default = evaluate::default(self.span);
-        self.section_or("evaluate", picks, found, default, evaluate::evaluate).map(|evaluate| evaluate.value)
+        self.section_or("evaluate", picks, found, default, evaluate::evaluate)
+            .and_then(|evaluate| with_facts(evaluate.value, self.options, found))
     }
 }

@@ -5,22 +5,20 @@ use crate::experiment::read::Placed;
 use crate::experiment::read::sweep::TableSection;
 use crate::experiment::{AxisInfo, Table};
 
-/// What every evaluation measures.
-const METRICS: [&str; 2] = ["top1", "top5"];
 const DEFAULT_METRIC: &str = "knn.top1";
 
 /// Fills what a file leaves out: all axes in the rows, k-NN accuracy as the metric. Without its sweep a table has one cell.
-/// `axes` is `None` where the sweep has mistakes, so that nobody knows all its paths; `evaluations` are the names of those
-/// that cells share, a list for every reading of the section.
+/// `axes` is `None` where the sweep has mistakes, so that nobody knows all its paths; `metrics` are those that
+/// cells measure, a list for every reading of the sections they follow from.
 pub fn layout(
     section: TableSection,
     axes: Option<&[AxisInfo]>,
-    evaluations: &[Vec<String>],
+    metrics: &[Vec<String>],
     ignore_sweep: bool,
     span: Span,
     found: &mut Found,
 ) -> Option<Table> {
-    let metric = metric(section.metric.as_ref(), evaluations, span, found);
+    let metric = metric(section.metric.as_ref(), metrics, span, found);
     if ignore_sweep {
         return Some(Table { rows: Vec::new(), columns: Vec::new(), metric: metric? });
     }
@@ -75,22 +73,16 @@ fn check_complete(rest: &[String], span: Option<Span>, found: &mut Found) -> boo
     false
 }
 
-fn metric(
-    given: Option<&Placed<String>>,
-    evaluations: &[Vec<String>],
-    span: Span,
-    found: &mut Found,
-) -> Option<String> {
+fn metric(given: Option<&Placed<String>>, metrics: &[Vec<String>], span: Span, found: &mut Found) -> Option<String> {
     let mut of_all: Option<Vec<String>> = None;
-    for names in evaluations {
+    for names in metrics {
         match &mut of_all {
             None => of_all = Some(names.clone()),
             Some(shared) => shared.retain(|name| names.contains(name)),
         }
     }
     // Without a sound reading there is nothing to choose from, and its mistake is known already.
-    let of_all = of_all?;
-    let known: Vec<String> = of_all.iter().flat_map(|name| METRICS.map(|metric| format!("{name}.{metric}"))).collect();
+    let known = of_all?;
     let Some(given) = given else {
         let default = known.iter().find(|name| *name == DEFAULT_METRIC).or(known.first()).cloned();
         if default.is_none() {

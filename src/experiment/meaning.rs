@@ -5,9 +5,9 @@
 
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization,
-    Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem,
-    Train, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Classification, DecayScope, Evaluation, Head, Health,
+    HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer,
+    ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {
@@ -265,29 +265,72 @@ pub fn backend(backend: Backend) -> Value {
 
 pub fn evaluation(evaluation: &Evaluation) -> Value {
     match *evaluation {
-        Evaluation::Knn(Knn { k, temperature, metric }) => {
-            let mut fields = vec![("k", whole(k))];
-            match metric {
-                Metric::Cosine => {
-                    fields.push(("metric", Value::tag("Cosine")));
-                    fields.push(("temperature", Value::float(temperature)));
-                }
-                Metric::Euclidean => fields.push(("metric", Value::tag("Euclidean"))),
-            }
-            Value::Record("Knn", fields)
+        Evaluation::Knn(knn) => Value::Record("Knn", self::knn(knn)),
+        Evaluation::LinearProbe(probe) => linear_probe(probe),
+        Evaluation::Health(Health { layer, rankme_min, feature_std_min }) => {
+            let mut fields =
+                vec![("rankme_min", Value::float(rankme_min)), ("feature_std_min", Value::float(feature_std_min))];
+            fields.extend(self::layer(layer));
+            Value::Record("Health", fields)
         }
-        Evaluation::LinearProbe(LinearProbe { epochs, batch, learning_rate, momentum, weight_decay, seed }) => {
-            Value::Record(
-                "LinearProbe",
-                vec![
-                    ("epochs", whole(epochs)),
-                    ("batch", whole(batch)),
-                    ("learning_rate", Value::float(learning_rate)),
-                    ("momentum", Value::float(momentum)),
-                    ("weight_decay", Value::float(weight_decay)),
-                    ("seed", whole(seed)),
-                ],
-            )
+        Evaluation::Robustness(Robustness { knn }) => Value::Record("Robustness", self::knn(knn)),
+        Evaluation::Transfer(Transfer { dataset: _, facts, ref protocol }) => {
+            let protocol = match *protocol {
+                Classification::Knn(knn) => Value::Record("Knn", self::knn(knn)),
+                Classification::LinearProbe(probe) => linear_probe(probe),
+            };
+            let mut fields = vec![("protocol", protocol)];
+            // A run that can be computed has looked at its data.
+            fields.extend(facts.map(|facts| ("data", Value::Key(facts.digest))));
+            Value::Record("Transfer", fields)
         }
+    }
+}
+
+fn knn(knn: Knn) -> Vec<(&'static str, Value)> {
+    let Knn { k, temperature, metric, vote, layer, grid_k: _ } = knn;
+    let metric = match metric {
+        Metric::Cosine => "Cosine",
+        Metric::Euclidean => "Euclidean",
+    };
+    let mut fields = vec![("k", whole(k)), ("metric", Value::tag(metric))];
+    if knn.has_temperature() {
+        fields.push(("temperature", Value::float(temperature)));
+    }
+    match vote {
+        Vote::Weighted => {}
+        Vote::Majority => fields.push(("vote", Value::tag("Majority"))),
+    }
+    fields.extend(self::layer(layer));
+    fields
+}
+
+fn linear_probe(probe: LinearProbe) -> Value {
+    let LinearProbe { epochs, batch, learning_rate, momentum, weight_decay, seed, layer, augment, labels } = probe;
+    let mut fields = vec![
+        ("epochs", whole(epochs)),
+        ("batch", whole(batch)),
+        ("learning_rate", Value::float(learning_rate)),
+        ("momentum", Value::float(momentum)),
+        ("weight_decay", Value::float(weight_decay)),
+        ("seed", whole(seed)),
+    ];
+    match augment {
+        ProbeViews::Plain => {}
+        ProbeViews::CropAndFlip => fields.push(("augment", Value::tag("CropAndFlip"))),
+    }
+    if labels != 1.0 {
+        fields.push(("labels", Value::float(labels)));
+    }
+    fields.extend(self::layer(layer));
+    Value::Record("LinearProbe", fields)
+}
+
+/// Evaluations of the backbone's features, the only ones there once were, say nothing of layers.
+fn layer(layer: Layer) -> Option<(&'static str, Value)> {
+    match layer {
+        Layer::Backbone => None,
+        Layer::Head(number) => Some(("layer", Value::Record("Head", vec![("number", whole(number))]))),
+        Layer::Projection => Some(("layer", Value::tag("Projection"))),
     }
 }

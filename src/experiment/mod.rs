@@ -1,6 +1,7 @@
 //! What a file says, what will run, and the keys of it.
 
 mod defaults;
+mod evaluations;
 mod file;
 mod grid;
 mod layout;
@@ -18,12 +19,12 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use crate::experiment::evaluations::{augmentation_names, evaluation_names, kind, metrics, protocol};
 pub use crate::experiment::file::{LoadOptions, load};
 pub use crate::experiment::problem::Problems;
 pub use crate::experiment::tree::TEXT_BYTES_MAX;
 
 use crate::content::Key;
-use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 
 /// A resolved file: a question, its cells and how to show them.
@@ -73,20 +74,4 @@ pub struct Table {
     pub columns: Vec<String>,
     /// `knn.top1`: the evaluation's name and the metric's.
     pub metric: String,
-}
-
-/// The names that results go by: `knn`, `linear`; the second of a kind is `knn_2`, and so on.
-pub fn evaluation_names(evaluations: &[Evaluation]) -> Vec<String> {
-    let kind = |evaluation: &Evaluation| match evaluation {
-        Evaluation::Knn(_) => "knn",
-        Evaluation::LinearProbe(_) => "linear",
-    };
-    let name = |(index, evaluation): (usize, &Evaluation)| {
-        let name = kind(evaluation);
-        match evaluations[..index].iter().filter(|earlier| kind(earlier) == name).count() {
-            0 => name.to_owned(),
-            earlier => format!("{name}_{}", earlier + 1),
-        }
-    };
-    evaluations.iter().enumerate().map(name).collect()
 }

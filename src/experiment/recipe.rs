@@ -4,6 +4,12 @@
 //! arithmetic on its own fields. Closed enums are matched without `_` everywhere, so a new variant makes
 //! the compiler list what must learn about it.
 
+mod evaluation;
+
+pub use evaluation::{
+    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+};
+
 /// Where the images come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Dataset {
@@ -312,39 +318,4 @@ impl Backend {
             Backend::Reference => "reference",
         }
     }
-}
-
-/// What is asked of a trained encoder.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Evaluation {
-    Knn(Knn),
-    LinearProbe(LinearProbe),
-}
-
-/// Weighted k-nearest-neighbour vote on frozen backbone features.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Knn {
-    pub k: u32,
-    pub temperature: f64,
-    pub metric: Metric,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Weight exp(cos/T).
-    Cosine,
-    /// Weight 1/(distance + 1e-5) (solo-learn); the temperature is not used.
-    Euclidean,
-}
-
-/// A linear classifier on precomputed frozen features: SGD with Nesterov momentum, cosine learning rate, features standardised.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LinearProbe {
-    pub epochs: u32,
-    pub batch: u32,
-    /// Peak rate, scaled linearly by batch/256.
-    pub learning_rate: f64,
-    pub momentum: f64,
-    pub weight_decay: f64,
-    pub seed: u64,
 }

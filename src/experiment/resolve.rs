@@ -7,7 +7,10 @@ use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::Placed;
 use crate::experiment::read::evaluate::PlacedEvaluation;
 use crate::experiment::read::train::{ScheduleSection, TrainSection};
-use crate::experiment::recipe::{Augmentation, Backend, Dataset, Evaluation, Model, Numerics, Schedule, Split, Train};
+use crate::experiment::recipe::{
+    Augmentation, Backend, Classification, Dataset, Evaluation, Head, Layer, Model, Numerics, Robustness, Schedule,
+    Split, Train,
+};
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::smoke;
 
@@ -82,10 +85,11 @@ impl Parts<'_> {
             let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
             are_pieces_right.then_some((train_recipe(train, &steps, numerics?), bookkeeping))
         });
+        let head = self.model.map(|model| model.head);
         let evaluate = self
             .evaluate
             .zip(facts)
-            .and_then(|(placed, facts)| evaluations(placed, facts.n_train, options.smoke, found));
+            .and_then(|(placed, facts)| evaluations(placed, facts.n_train, head, options.smoke, found));
         let (data, (train, bookkeeping)) = (self.data?, trained?);
         Some(Run {
             dataset: data.dataset.clone(),
@@ -208,27 +212,94 @@ fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics) -> Trai
     }
 }
 
+/// The evaluations that the data and the head allow, shrunk where it is asked for.
 fn evaluations(
     placed: &[PlacedEvaluation],
     n_train: u32,
+    head: Option<Head>,
     is_smoke: bool,
     found: &mut Found,
 ) -> Option<Vec<Evaluation>> {
     let mut is_right = true;
     let mut evaluations = Vec::with_capacity(placed.len());
-    for (index, asked) in placed.iter().enumerate() {
-        let evaluation = if is_smoke { smoke::evaluation(&asked.value, n_train) } else { asked.value.clone() };
-        let (field, size) = match &evaluation {
-            Evaluation::Knn(knn) => ("k", knn.k),
-            Evaluation::LinearProbe(probe) => ("batch", probe.batch),
-        };
-        if size > n_train {
-            let message = format!("`{field}` is {size}, more than the {n_train} training images");
-            let problem = Problem::new(asked.span, format!("evaluate[{index}].{field}"), message);
-            found.add(problem.expected(format!("at most {n_train}")));
+    for asked in placed {
+        let n_bank = n_bank(&asked.value, n_train);
+        let evaluation = if is_smoke { smoke::evaluation(&asked.value, n_bank) } else { asked.value.clone() };
+        if let Some((field, size)) = size(&evaluation).filter(|(_, size)| *size > n_bank) {
+            let message = format!("`{field}` is {size}, more than the {n_bank} training images");
+            let problem = Problem::new(asked.size, format!("evaluate[{}].{field}", asked.index), message);
+            found.add(problem.expected(format!("at most {n_bank}")));
             is_right = false;
         }
+        is_right &= head.is_none_or(|head| check_layer(asked, head, found));
         evaluations.push(evaluation);
     }
     is_right.then_some(evaluations)
+}
+
+/// Images that it learns from.
+fn n_bank(evaluation: &Evaluation, n_train: u32) -> u32 {
+    match evaluation {
+        Evaluation::Transfer(transfer) => transfer.facts.map_or(n_train, |facts| facts.n_train),
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => n_train,
+    }
+}
+
+/// The field that may not be beyond the images it learns from.
+fn size(evaluation: &Evaluation) -> Option<(&'static str, u32)> {
+    match evaluation {
+        Evaluation::Knn(knn) | Evaluation::Robustness(Robustness { knn }) => Some(("k", knn.k)),
+        Evaluation::LinearProbe(probe) => Some(("batch", probe.batch)),
+        Evaluation::Health(_) => None,
+        Evaluation::Transfer(transfer) => match &transfer.protocol {
+            Classification::Knn(knn) => Some(("protocol.k", knn.k)),
+            Classification::LinearProbe(probe) => Some(("protocol.batch", probe.batch)),
+        },
+    }
+}
+
+/// Looks at the data that evaluations transfer to, unless `--smoke` replaces them; none where one could not be looked at.
+pub fn with_facts(
+    placed: Vec<PlacedEvaluation>,
+    options: &LoadOptions,
+    found: &mut Found,
+) -> Option<Vec<PlacedEvaluation>> {
+    let mut looked_at = |mut placed: PlacedEvaluation| {
+        let Evaluation::Transfer(transfer) = &mut placed.value else { return Some(placed) };
+        transfer.dataset =
+            if options.smoke { smoke::OTHER_DATASET } else { rooted(transfer.dataset.clone(), options.data_root) };
+        let facts = (options.facts)(&transfer.dataset, Split::Official).map_err(|error| {
+            found.add(facts_problem(placed.dataset, &format!("evaluate[{}].dataset", placed.index), &error));
+        });
+        transfer.facts = Some(facts.ok()?);
+        Some(placed)
+    };
+    let all: Vec<Option<PlacedEvaluation>> = placed.into_iter().map(&mut looked_at).collect();
+    all.into_iter().collect()
+}
+
+fn check_layer(asked: &PlacedEvaluation, head: Head, found: &mut Found) -> bool {
+    let depth = match head {
+        Head::None => 0,
+        Head::Linear { .. } => 1,
+        Head::Mlp { layers, .. } => layers,
+    };
+    let number = match asked.value.layer() {
+        Layer::Backbone | Layer::Projection => return true,
+        Layer::Head(number) => number,
+    };
+    if number <= depth {
+        return true;
+    }
+    let has = match depth {
+        0 => "there is no head".to_owned(),
+        1 => "the head has 1 layer".to_owned(),
+        depth => format!("the head has {depth} layers"),
+    };
+    let problem =
+        Problem::new(asked.layer, format!("evaluate[{}].layer", asked.index), format!("`Head({number})`, but {has}"));
+    let numbered: Vec<String> = (1..=depth).map(|number| format!("`Head({number})`")).collect();
+    let known = [vec!["`Backbone`".to_owned(), "`Projection`".to_owned()], numbered].concat();
+    found.add(problem.expected(format!("one of {}", known.join(", "))));
+    false
 }

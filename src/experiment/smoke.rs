@@ -1,11 +1,16 @@
 //! `--smoke`: any experiment shrunk to seconds on a CPU. A shrunk run says so in its key and never stands in for the real one.
 
-use crate::experiment::recipe::{Builtin, Dataset, Evaluation, Split};
+use crate::experiment::recipe::{
+    Builtin, Classification, Dataset, Evaluation, Knn, LinearProbe, Robustness, Split, Transfer,
+};
 use crate::experiment::run::Bookkeeping;
 
 /// 200 images to train on, 40 to ask about; nothing to download.
 pub const DATASET: Dataset =
     Dataset::Builtin(Builtin { n_classes: 10, train_per_class: 20, test_per_class: 4, seed: 0 });
+/// As many images from other draws, to transfer to.
+pub const OTHER_DATASET: Dataset =
+    Dataset::Builtin(Builtin { n_classes: 10, train_per_class: 20, test_per_class: 4, seed: 1 });
 pub const SPLIT: Split = Split::Official;
 
 /// Every step is measured; a shrunk training is over before a checkpoint would pay.
@@ -47,17 +52,22 @@ pub fn warmup_steps(warmup_steps: u64, full_steps: u64, length_steps: u64) -> u6
 }
 
 pub fn evaluation(evaluation: &Evaluation, n_train: u32) -> Evaluation {
+    let shrunk = |knn: &Knn| Knn { k: knn.k.min(n_train), ..*knn };
     match evaluation {
-        Evaluation::Knn(knn) => {
-            let mut knn = *knn;
-            knn.k = knn.k.min(n_train);
-            Evaluation::Knn(knn)
-        }
-        Evaluation::LinearProbe(probe) => {
-            let mut probe = *probe;
-            probe.epochs = probe.epochs.min(PROBE_EPOCHS_MAX);
-            probe.batch = batch(probe.batch, n_train);
-            Evaluation::LinearProbe(probe)
+        Evaluation::Knn(knn) => Evaluation::Knn(shrunk(knn)),
+        Evaluation::LinearProbe(probe) => Evaluation::LinearProbe(shrunk_probe(probe, n_train)),
+        Evaluation::Health(health) => Evaluation::Health(*health),
+        Evaluation::Robustness(Robustness { knn }) => Evaluation::Robustness(Robustness { knn: shrunk(knn) }),
+        Evaluation::Transfer(transfer) => {
+            let protocol = match &transfer.protocol {
+                Classification::Knn(knn) => Classification::Knn(shrunk(knn)),
+                Classification::LinearProbe(probe) => Classification::LinearProbe(shrunk_probe(probe, n_train)),
+            };
+            Evaluation::Transfer(Transfer { protocol, ..transfer.clone() })
         }
     }
+}
+
+fn shrunk_probe(probe: &LinearProbe, n_train: u32) -> LinearProbe {
+    LinearProbe { epochs: probe.epochs.min(PROBE_EPOCHS_MAX), batch: batch(probe.batch, n_train), ..*probe }
 }

@@ -26,7 +26,7 @@ pub enum Profile {
     Model(u64),
     /// Model and kind of optimizer: the size of a checkpoint.
     Checkpoint(u64),
-    /// Model, device, data, kind of evaluation, its epochs and batch.
+    /// Model, device, data, kind of evaluation, its epochs, batch and augmentation.
     Evaluation(u64),
 }
 
@@ -64,11 +64,16 @@ impl Profile {
                 Profile::Checkpoint(hash(&|leaf| model(leaf) || optimizer(leaf))),
             ],
             StageKind::Evaluation => {
-                let work = ["evaluation", "evaluation.epochs", "evaluation.batch"];
+                let work =
+                    ["evaluation", "evaluation.epochs", "evaluation.batch", "evaluation.augment", "evaluation.data"];
                 vec![Profile::Evaluation(hash(&|leaf| match leaf.part {
                     PartKind::Pretrain => device(leaf),
                     PartKind::Data => true,
-                    PartKind::Evaluation => work.contains(&leaf.path),
+                    // A transfer holds its protocol one level below.
+                    PartKind::Evaluation => {
+                        let path = leaf.path.replacen("evaluation.protocol", "evaluation", 1);
+                        work.contains(&path.as_str())
+                    }
                 }))]
             }
         }

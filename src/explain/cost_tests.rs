@@ -51,6 +51,8 @@ fn training(images_per_s: f64) -> Stage {
 
 fn evaluation(run: &Run, seconds: f64) -> Stage {
     Stage::Evaluation(record::Evaluation {
+        protocol: None,
+        notes: Vec::new(),
         pretrain: run.pretrain_key(),
         checkpoint: Key::of_bytes(b"checkpoint"),
         kind: "knn".to_owned(),

@@ -166,7 +166,7 @@ fn versions_and_forms_of_keys_are_told() {
 #[test]
 fn evaluations_differ_in_their_own_fields_and_in_their_training() {
     let run = sample::run(8, 1);
-    let knn = |k| Evaluation::Knn(Knn { k, temperature: 0.1, metric: Metric::Cosine });
+    let knn = |k| Evaluation::Knn(Knn { k, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT });
     let read = |run: &Run, k| Meaning::read(&run.evaluation_preimage(&knn(k))).expect("a meaning");
     let texts = |from: &Meaning, to: &Meaning| -> Vec<String> {
         changes(from, to).into_iter().map(|change| change.text).collect()
@@ -209,7 +209,7 @@ fn the_nearest_shares_the_most_leaves() {
     assert_eq!((itself[0].key, itself[0].changes.len()), (runs[0].pretrain_key(), 0));
     assert_ne!(find(&runs[0], Some(&runs[0].pretrain_key()))[0].key, runs[0].pretrain_key());
     // An evaluation has no neighbour among trainings.
-    let knn = Evaluation::Knn(Knn { k: 5, temperature: 0.1, metric: Metric::Cosine });
+    let knn = Evaluation::Knn(Knn { k: 5, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT });
     let evaluation = wanted.evaluation_preimage(&knn);
     assert!(nearest(&store, &index, &evaluation, None, 4).is_empty());
 }

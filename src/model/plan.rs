@@ -5,6 +5,8 @@
 //! and Lightly's names and lie one after another in one flat buffer each, in torchvision's layout
 //! (convolutions O×I×K×K, linear layers out×in).
 
+use crate::experiment::recipe::Layer;
+
 /// A value: the network's input or the result of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValueId(pub usize);
@@ -254,5 +256,30 @@ impl Plan {
 
     pub fn projection_width(&self) -> usize {
         self.shape(self.projection).len()
+    }
+
+    /// The value that is a layer's features; none for a layer that the head does not have. A block of the head begins with a
+    /// linear layer and ends before the next one, or in the projection.
+    pub fn layer(&self, layer: Layer) -> Option<ValueId> {
+        match layer {
+            Layer::Backbone => Some(self.features),
+            Layer::Projection => Some(self.projection),
+            Layer::Head(number) => {
+                let inputs = self.ops.iter().filter_map(|op| match op {
+                    Op::Linear { input, .. } => Some(*input),
+                    Op::Conv2d { .. }
+                    | Op::BatchNorm { .. }
+                    | Op::Activate { .. }
+                    | Op::Add { .. }
+                    | Op::Pool2d { .. }
+                    | Op::GlobalAveragePool { .. } => None,
+                });
+                let mut ends: Vec<ValueId> = inputs.skip(1).collect();
+                if self.projection != self.features {
+                    ends.push(self.projection);
+                }
+                ends.get((number as usize).checked_sub(1)?).copied()
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::content::Key;
 use crate::experiment::run::{Run, RunKeys};
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, evaluation_names, protocol};
 use crate::record::{Metric, Pretrain, Provenance, Record, Stage};
 use crate::report::row::{Row, Status};
 use crate::results;
@@ -125,9 +125,10 @@ fn stems_of_run(
         Outcome::Done(_) | Outcome::Missing => None,
     };
     let mut stems = vec![Stem { row: base.clone(), outcome: of_training }];
-    let evaluations = evaluation_names(&run.evaluate).into_iter().zip(keys.evaluations);
-    for ((name, evaluation_key), record) in evaluations.zip(records) {
-        let mut row = Row { evaluation: name, evaluation_key, ..base.clone() };
+    let evaluations = evaluation_names(&run.evaluate).into_iter().zip(&run.evaluate).zip(keys.evaluations);
+    for (((name, evaluation), evaluation_key), record) in evaluations.zip(records) {
+        let protocol = Some(protocol(run, evaluation));
+        let mut row = Row { evaluation: name, protocol, evaluation_key, ..base.clone() };
         if let (false, Some(record)) = (is_trained, &record) {
             fill_provenance(&mut row, &record.provenance);
         }
@@ -188,7 +189,7 @@ fn metric_names(experiment: &Experiment, stems: &[Stem]) -> BTreeMap<String, BTr
             names.entry(evaluation.to_owned()).or_default().insert(metric.to_owned());
         }
     };
-    if let Some((evaluation, metric)) = experiment.table.metric.split_once('.') {
+    if let Some((evaluation, metric)) = experiment.table.metric.rsplit_once('.') {
         add(evaluation, metric);
     }
     for stem in stems {

@@ -6,6 +6,8 @@ use crate::experiment::Experiment;
 use crate::report::row::{Row, Status, numerics_name};
 use crate::report::table::{AblationTable, SeedResult, TableCell};
 
+/// The metric of `Health` that is above 0 for a representation that collapsed.
+const COLLAPSED: &str = "collapsed";
 /// Seeds beyond so many are counted, not listed.
 const SEEDS_LISTED: usize = 8;
 /// Characters of a failure's message.
@@ -67,6 +69,31 @@ fn one_line(message: &str) -> String {
     }
 }
 
+/// What the evaluation of the table's metric does; where cells differ, what it does in the first.
+pub fn protocol_note(rows: &[&Row]) -> Option<String> {
+    let mut protocols: Vec<&str> = Vec::new();
+    for protocol in rows.iter().filter_map(|row| row.protocol.as_deref()) {
+        if !protocols.contains(&protocol) {
+            protocols.push(protocol);
+        }
+    }
+    let first = protocols.first()?;
+    Some(match protocols.len() {
+        1 => format!("protocol: {first}"),
+        n => format!("{n} protocols, one a row of the results file; the first: {first}"),
+    })
+}
+
+/// Of every run whose health was measured, whatever the table shows.
+pub fn collapse_warning(rows: &[Row]) -> Option<String> {
+    let measured = || rows.iter().filter(|row| row.metric == COLLAPSED && row.status == Status::Done);
+    let collapsed = measured().filter(|row| row.value.is_some_and(|value| value > 0.0)).count();
+    let first = measured().find(|row| row.value.is_some_and(|value| value > 0.0))?;
+    let of = measured().count();
+    let labels = if first.labels.is_empty() { String::new() } else { format!("{}, ", first.labels.join(", ")) };
+    Some(format!("{collapsed} of {of} representations collapsed; the first: {labels}seed {}", first.seed))
+}
+
 /// Of the results only: what is missing mixes nothing.
 pub fn warnings(experiment: &Experiment, rows: &[&Row]) -> Vec<String> {
     let done: Vec<&Row> = rows.iter().copied().filter(|row| row.status == Status::Done).collect();
@@ -95,4 +122,30 @@ fn mixed(kinds: impl Iterator<Item = String>) -> Option<String> {
     let kinds: Vec<String> = kinds.collect::<BTreeSet<_>>().into_iter().collect();
     let (last, others) = kinds.split_last()?;
     (!others.is_empty()).then(|| format!("{} and {last}", others.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{experiment, row};
+
+    #[test]
+    fn the_protocol_is_said_once_and_a_collapse_is_told() {
+        let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
+        let with = |cell, protocol: Option<&str>| Row {
+            protocol: protocol.map(str::to_owned),
+            ..row(&experiment, cell, 0, 0.5)
+        };
+        let note = |rows: &[Row]| protocol_note(&rows.iter().collect::<Vec<_>>());
+        assert_eq!(note(&[with(0, None)]), None);
+        assert_eq!(note(&[with(0, Some("k-NN")), with(1, Some("k-NN"))]), Some("protocol: k-NN".to_owned()));
+        let two = note(&[with(0, Some("k=1")), with(1, Some("k=2"))]).expect("a note");
+        assert_eq!(two, "2 protocols, one a row of the results file; the first: k=1");
+
+        let health = |cell, seed, value| Row { metric: COLLAPSED.to_owned(), ..row(&experiment, cell, seed, value) };
+        assert_eq!(collapse_warning(&[health(0, 0, 0.0), row(&experiment, 0, 0, 1.0)]), None);
+        let rows = [health(0, 0, 0.0), health(1, 0, 1.0), health(1, 1, 1.0), row(&experiment, 0, 1, 1.0)];
+        let said = collapse_warning(&rows).expect("a warning");
+        assert_eq!(said, "2 of 3 representations collapsed; the first: 128, seed 0");
+    }
 }

@@ -8,6 +8,7 @@
 //! | `axis.<path>` | text | the cell's label; one column a swept axis, `axis.train.batch` |
 //! | `seed` | u64 | |
 //! | `evaluation` | text | `knn`, `linear`, `knn_2`, ...; `pretrain` |
+//! | `protocol` | text, null | what the evaluation does, in one line |
 //! | `metric` | text | `top1`, `top5`, `loss_last_epoch`, ... |
 //! | `status` | text | `done`, `missing`, `failed` |
 //! | `value` | f64, null | in `unit`; null unless done |
@@ -67,6 +68,7 @@ fn identity_columns(rows: &[&Row]) -> Vec<Column> {
     vec![
         column("seed", rows.iter().map(|row| row.seed).collect::<Vec<u64>>()),
         texts("evaluation", rows.iter().map(|row| row.evaluation.as_str())),
+        optional_texts("protocol", rows.iter().map(|row| row.protocol.as_deref())),
         texts("metric", rows.iter().map(|row| row.metric.as_str())),
         texts("status", rows.iter().map(|row| row.status.name())),
         column("value", rows.iter().map(|row| row.value).collect::<Vec<Option<f64>>>()),
@@ -140,6 +142,9 @@ fn base_rows(table: &Table, labels: Vec<Vec<String>>) -> Result<Vec<Row>, Report
     let cell = required("cell", table.u32s("cell")?)?;
     let seed = required("seed", table.u64s("seed")?)?;
     let evaluation = required_texts(table, "evaluation")?;
+    // Files of older programs have none.
+    let has_protocol = table.names().iter().any(|name| name == "protocol");
+    let protocol = if has_protocol { table.texts("protocol")? } else { vec![None; table.n_rows()] };
     let metric = required_texts(table, "metric")?;
     let status = named(table, "status", "done, missing or failed", Status::ALL.map(|status| (status.name(), status)))?;
     let value = table.f64s("value")?;
@@ -155,6 +160,7 @@ fn base_rows(table: &Table, labels: Vec<Vec<String>>) -> Result<Vec<Row>, Report
         labels,
         seed: seed[index],
         evaluation: evaluation[index].clone(),
+        protocol: protocol[index].clone(),
         metric: metric[index].clone(),
         status: status[index],
         value: value[index],

@@ -17,6 +17,8 @@ pub struct Row {
     pub seed: u64,
     /// `knn`, `linear`, `knn_2`; `pretrain` for the training's own numbers.
     pub evaluation: String,
+    /// What the evaluation does, in one line; absent for the training's own numbers.
+    pub protocol: Option<String>,
     /// `top1`.
     pub metric: String,
     pub status: Status,
@@ -66,6 +68,7 @@ impl Row {
             labels: Vec::new(),
             seed: 0,
             evaluation: String::new(),
+            protocol: None,
             metric: String::new(),
             status: Status::Missing,
             value: None,

@@ -34,7 +34,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
             numerics: Numerics::F32,
         },
         evaluate: vec![
-            Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine }),
+            Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT }),
             Evaluation::LinearProbe(LinearProbe {
                 epochs: 5,
                 batch: 64,
@@ -42,6 +42,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
                 momentum: 0.9,
                 weight_decay: 0.0,
                 seed: 0,
+                ..LinearProbe::DEFAULT
             }),
         ],
         seed,
@@ -98,6 +99,7 @@ pub fn row(experiment: &Experiment, cell: u32, seed: u64, value: f64) -> Row {
         labels: experiment.cells[cell as usize].labels.clone(),
         seed,
         evaluation: "knn".to_owned(),
+        protocol: None,
         metric: "top1".to_owned(),
         status: Status::Done,
         value: Some(value),

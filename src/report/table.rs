@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::experiment::Experiment;
 use crate::report::ReportError;
-use crate::report::notes::{notes, warnings};
+use crate::report::notes::{collapse_warning, notes, protocol_note, warnings};
 use crate::report::row::{Row, Status};
 use crate::report::statistics::{Summary, summarize};
 
@@ -127,6 +127,8 @@ impl AblationTable {
             warnings: warnings(experiment, &chosen),
         };
         table.notes = notes(&table);
+        table.notes.extend(protocol_note(&chosen));
+        table.warnings.extend(collapse_warning(rows));
         Ok(table)
     }
 

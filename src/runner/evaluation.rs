@@ -5,13 +5,11 @@ mod tests;
 
 use crate::content::Key;
 use crate::data::Dataset;
-use crate::device::Pool;
 use crate::device::gpu::GpuError;
-use crate::evaluate::cuda::{DeviceEvaluations, LoadedKernels};
-use crate::evaluate::features::{extract, to_safetensors};
-use crate::evaluate::{self, EvaluateError, Features, Outcome as Evaluated};
-use crate::executor::Executor;
-use crate::experiment::recipe::Evaluation;
+use crate::evaluate::EvaluateError;
+use crate::evaluate::answer::{Answer, AnswerError, Subject};
+use crate::evaluate::features::to_safetensors;
+use crate::experiment::recipe::{Evaluation, Transfer};
 use crate::experiment::run::Run;
 use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results;
@@ -30,12 +28,8 @@ use crate::train::Request;
 pub struct Evaluator<'a> {
     runner: &'a Runner<'a>,
     run: &'a Run,
-    dataset: &'a Dataset,
     source: Source,
-    /// Of the bank and the queries, once an evaluation asked for them.
-    features: Option<[Features; 2]>,
-    /// On the executor's device, where it has one.
-    kernels: LoadedKernels,
+    subject: Subject<'a>,
 }
 
 /// How one evaluation ended.
@@ -67,7 +61,8 @@ impl From<Failure> for Obstacle {
 
 impl<'a> Evaluator<'a> {
     pub fn new(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset, source: Source) -> Evaluator<'a> {
-        Evaluator { runner, run, dataset, source, features: None, kernels: LoadedKernels::default() }
+        let others = |transfer: &Transfer| runner.shelf.other(transfer).map_err(|error| error.to_string());
+        Evaluator { runner, run, source, subject: Subject::new(run, dataset, &runner.pool, Box::new(others)) }
     }
 
     /// Digest of the checkpoint it evaluates.
@@ -125,81 +120,66 @@ impl<'a> Evaluator<'a> {
 
     /// The record's text, its blobs kept.
     fn body(&mut self, evaluation: &Evaluation, claim: &mut Claim, begun: Begun) -> Result<String, Obstacle> {
-        let outcome = self.outcome(evaluation, claim)?;
-        let prepared = self.prepare(evaluation, &outcome, claim, begun);
+        let answer = self.outcome(evaluation, claim)?;
+        let prepared = self.prepare(evaluation, &answer, claim, begun);
         prepared.map_err(|error| Obstacle::Failure(commit_failure(&error)))
     }
 
-    /// The executor with the run's encoder in it.
-    fn encoder(&mut self) -> Result<&mut Encoder, Obstacle> {
+    /// Brings the run's encoder into an executor.
+    fn load(&mut self) -> Result<(), Obstacle> {
         if let Source::Stored(checkpoint) = self.source {
             match loaded(self.runner, self.run, &checkpoint)? {
                 Ok(encoder) => self.source = Source::Ready(encoder),
                 Err(problem) => return Err(Obstacle::Unreadable { checkpoint, problem }),
             }
         }
-        match &mut self.source {
-            Source::Ready(encoder) => Ok(encoder),
-            Source::Stored(_) => unreachable!("it was loaded above"),
-        }
+        Ok(())
     }
 
-    /// The protocol's answer.
-    fn outcome(&mut self, evaluation: &Evaluation, claim: &Claim) -> Result<Evaluated, Obstacle> {
-        let (runner, run, dataset) = (self.runner, self.run, self.dataset);
-        let goes_on = || runner.request() == Request::Go;
-        let mut kernels = std::mem::take(&mut self.kernels);
-        let mut features = self.features.take();
-        let encoder = self.encoder()?;
-        if features.is_none() && goes_on() {
-            let mut pulse = Pulse::new(claim);
-            let go_on = &mut || {
-                // A lost claim costs duplicate work, never a result.
-                let _ = pulse.beat();
-                goes_on()
-            };
-            let extracted = extract(run, dataset, encoder.executor.as_mut(), &runner.pool, go_on);
-            features = extracted.map_err(|error| executor_failure(&error))?;
-        }
-        let Some(found) = features.as_ref().filter(|_| goes_on()) else {
-            return Err(Obstacle::Interrupted);
+    /// The evaluation's answer.
+    fn outcome(&mut self, evaluation: &Evaluation, claim: &Claim) -> Result<Answer, Obstacle> {
+        self.load()?;
+        let runner = self.runner;
+        let Source::Ready(Encoder { executor, .. }) = &mut self.source else { unreachable!("it was loaded above") };
+        let mut pulse = Pulse::new(claim);
+        let go_on = &mut || {
+            // A lost claim costs duplicate work, never a result.
+            let _ = pulse.beat();
+            runner.request() == Request::Go
         };
-        let executor: &mut dyn Executor = encoder.executor.as_mut();
-        let device = (executor, &mut kernels);
-        let outcome = evaluated(evaluation, found, run.facts.n_classes, &runner.pool, device);
-        (self.features, self.kernels) = (features, kernels);
-        Ok(outcome.map_err(|error| evaluation_failure(&error))?)
+        let answer = self.subject.answer(evaluation, executor.as_mut(), go_on);
+        answer.map_err(|error| answer_failure(&error))?.ok_or(Obstacle::Interrupted)
     }
 
     /// Keeps an answer's blobs and writes the record that names them.
     fn prepare(
         &self,
         evaluation: &Evaluation,
-        outcome: &Evaluated,
+        answer: &Answer,
         claim: &mut Claim,
         begun: Begun,
     ) -> Result<String, RunnerError> {
-        let predictions: Vec<u8> = outcome.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
-        claim.put_blob(blob::PREDICTIONS, &predictions)?;
-        if let Some([_, queries]) = &self.features {
+        if let Some(told) = &answer.told_apart {
+            let predictions: Vec<u8> = told.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
+            claim.put_blob(blob::PREDICTIONS, &predictions)?;
+        }
+        // Of the run's own images, whatever was evaluated before.
+        let is_of_run = !matches!(evaluation, Evaluation::Transfer(_));
+        if let Some(queries) = self.subject.queries().filter(|_| is_of_run) {
             let kept = to_safetensors(queries, KEPT_FEATURES).map_err(RunnerError::artefact)?;
             claim.put_blob(blob::FEATURES, &kept)?;
         }
-        let record = records::evaluation(self.run, self.dataset, evaluation, outcome, self.checkpoint(), begun);
+        let record = records::evaluation(self.run, evaluation, answer, self.checkpoint(), begun);
         Ok(records::body(self.runner, *claim.key(), Stage::Evaluation(record), begun))
     }
 }
 
-/// The protocol's answer about the features of the bank and the queries, from the executor's device where it has one.
-fn evaluated(
-    evaluation: &Evaluation,
-    [bank, queries]: &[Features; 2],
-    n_classes: u32,
-    pool: &Pool,
-    (executor, loaded): (&mut dyn Executor, &mut LoadedKernels),
-) -> Result<Evaluated, EvaluateError> {
-    let device = executor.resident().map(|resident| DeviceEvaluations { gpu: resident.gpu(), loaded });
-    evaluate::evaluate(evaluation, bank, queries, n_classes, pool, device)
+fn answer_failure(error: &AnswerError) -> Failure {
+    match error {
+        AnswerError::Executor(error) => executor_failure(error),
+        AnswerError::Evaluate(error) => evaluation_failure(error),
+        AnswerError::Data(_) | AnswerError::Layer(_) => Failure::new(FailureKind::Other, error.to_string()),
+    }
 }
 
 fn evaluation_failure(error: &EvaluateError) -> Failure {

@@ -1,14 +1,13 @@
 //! From a finished stage to the record the store keeps of it.
 
 use crate::content::Key;
-use crate::data::Dataset;
-use crate::evaluate::Outcome as Evaluated;
-use crate::experiment::evaluation_names;
+use crate::evaluate::answer::Answer;
+use crate::experiment;
 use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::model::plan::Plan;
 use crate::ops::nt_xent::loss_ratio;
-use crate::record::{self, Metric, Record, Stage};
+use crate::record::{self, Record, Stage};
 use crate::runner::Runner;
 use crate::runner::provenance::Begun;
 use crate::train::Trained;
@@ -40,21 +39,22 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
 
 pub fn evaluation(
     run: &Run,
-    dataset: &Dataset,
     evaluation: &Evaluation,
-    outcome: &Evaluated,
+    answer: &Answer,
     checkpoint: Key,
     begun: Begun,
 ) -> record::Evaluation {
-    let fraction = |name: &str, value| Metric { name: name.to_owned(), value, unit: "fraction".to_owned() };
+    let told_apart = answer.told_apart.as_ref();
     record::Evaluation {
         pretrain: run.pretrain_key(),
         checkpoint,
-        kind: evaluation_names(std::slice::from_ref(evaluation)).concat(),
-        metrics: vec![fraction("top1", outcome.top1), fraction("top5", outcome.top5)],
-        per_class_top1: outcome.per_class_top1.clone(),
-        class_names: dataset.class_names.clone(),
-        n_test: dataset.test.labels.len() as u64,
+        kind: experiment::kind(evaluation).to_owned(),
+        protocol: Some(experiment::protocol(run, evaluation)),
+        metrics: answer.metrics.clone(),
+        per_class_top1: told_apart.map(|told| told.per_class_top1.clone()).unwrap_or_default(),
+        class_names: answer.class_names.clone(),
+        n_test: answer.n_test,
+        notes: answer.notes.clone(),
         seconds: begun.seconds(),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::model::plan::Plan;
 use crate::model::registry;
@@ -141,10 +142,21 @@ impl Size {
         Size {
             checkpoint_bytes: checkpoint_bytes + history_bytes,
             training_bytes: checkpoint_bytes + history_bytes + sheet_bytes + RECORD_BYTES,
-            evaluation_bytes: 2 * u64::from(run.facts.n_test) + RECORD_BYTES,
+            evaluation_bytes: 2 * u64::from(n_test_max(run)) + RECORD_BYTES,
             features_bytes: n_kept * (4 * width + 4) + RECORD_BYTES,
         }
     }
+}
+
+/// Images asked about by the evaluation that asks about most.
+fn n_test_max(run: &Run) -> u32 {
+    let n_test = |evaluation: &Evaluation| match evaluation {
+        Evaluation::Transfer(transfer) => transfer.facts.map_or(0, |facts| facts.n_test),
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => {
+            run.facts.n_test
+        }
+    };
+    run.evaluate.iter().map(n_test).max().unwrap_or(0)
 }
 
 /// A number of bytes for people.

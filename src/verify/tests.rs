@@ -40,6 +40,8 @@ fn computed(stage: Stage, blobs: &[(&str, &[u8])]) -> Computed {
 
 fn knn(top1: f64) -> Stage {
     Stage::Evaluation(Evaluation {
+        protocol: None,
+        notes: Vec::new(),
         pretrain: Key::of_bytes(b"training"),
         checkpoint: Key::of_bytes(b"checkpoint"),
         kind: "knn".to_owned(),

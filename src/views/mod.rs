@@ -27,5 +27,5 @@ pub mod solarize;
 mod tests;
 
 pub use contact_sheet::contact_sheet;
-pub use pipeline::{Pipeline, Place};
+pub use pipeline::{Pipeline, Place, view};
 pub use scratch::Scratch;

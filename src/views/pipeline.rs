@@ -21,8 +21,19 @@ pub struct Place {
     pub epoch: u32,
     /// Index of the example in its data set.
     pub example: u32,
-    /// 0 or 1.
+    /// 0 or 1 while training; evaluations draw the views of [`view`].
     pub view: u8,
+}
+
+/// Views beside the two of training, so that no evaluation sees a draw that trained the encoder. A number is part of the
+/// address of its draws: never reuse or renumber one.
+pub mod view {
+    /// Of the images that train an augmented linear probe.
+    pub const PROBE: u8 = 2;
+    /// The two whose alignment and uniformity are measured.
+    pub const HEALTH: [u8; 2] = [3, 4];
+    /// Under one augmentation alone.
+    pub const ROBUSTNESS: u8 = 5;
 }
 
 /// Augmentations made ready for views of one side and one seed.
@@ -76,6 +87,18 @@ impl Pipeline {
             let example = examples[index % examples.len()];
             let place = Place { epoch, example, view: (index / examples.len()) as u8 };
             self.view(images.get(example as usize), place, scratch, out);
+        });
+    }
+
+    /// One view of every example, in order, each side × side × 3.
+    ///
+    /// # Panics
+    /// As [`Pipeline::batch`].
+    pub fn views(&self, images: &Images, examples: &[u32], (epoch, view): (u32, u8), pool: &Pool, out: &mut [f32]) {
+        assert_eq!(out.len(), examples.len() * self.view_len(), "one view an example");
+        self.each(pool, out, |index, scratch, out| {
+            let place = Place { epoch, example: examples[index], view };
+            self.view(images.get(examples[index] as usize), place, scratch, out);
         });
     }
 

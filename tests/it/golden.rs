@@ -235,7 +235,8 @@ fn evaluation_digests(pool: &Pool) -> Vec<(&'static str, Key)> {
     };
     let (bank, queries) = (drawn(200, 13), drawn(120, 14));
     for (name, evaluation) in ["knn", "linear"].into_iter().zip(&run.evaluate) {
-        let outcome = evaluate::evaluate(evaluation, &bank, &queries, 4, pool, None).expect("an outcome");
+        let protocol = evaluation.classification().expect("a protocol that tells images apart");
+        let outcome = evaluate::evaluate(&protocol, &bank, &queries, 4, pool, None).expect("an outcome");
         assert!((0.3..1.0).contains(&outcome.top1), "{name} tells nothing: {}", outcome.top1);
         let predictions: Vec<u8> = outcome.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
         digests.push((name, Key::of_bytes(&predictions)));

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod compile_fail;
+mod evaluations;
 mod explanations;
 mod golden;
 

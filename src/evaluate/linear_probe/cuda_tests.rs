@@ -23,7 +23,15 @@ fn clusters(seed: u64, n: usize, width: usize, n_classes: usize) -> Features {
 }
 
 fn probe(batch: u32) -> LinearProbe {
-    LinearProbe { epochs: 3, batch, learning_rate: 0.5, momentum: 0.9, weight_decay: 1e-2, seed: 3 }
+    LinearProbe {
+        epochs: 3,
+        batch,
+        learning_rate: 0.5,
+        momentum: 0.9,
+        weight_decay: 1e-2,
+        seed: 3,
+        ..LinearProbe::DEFAULT
+    }
 }
 
 fn emulator(order: Order) -> Emulator {

@@ -4,9 +4,12 @@
 //! dropped. Cross entropy, mean over the batch; the last batch of an epoch may be smaller. The rate falls from
 //! learning_rate · batch/256 to 0 by a cosine over all steps. Weight decay touches the weights, not the bias.
 
+pub mod augmented;
 pub mod cuda;
 #[cfg(test)]
 mod cuda_tests;
+#[cfg(test)]
+mod tests;
 
 use rayon::prelude::*;
 
@@ -212,35 +215,68 @@ impl Descent {
 }
 
 fn train(bank: &Features, n_classes: usize, probe: &LinearProbe) -> Classifier {
-    let (width, n) = (bank.width, bank.len());
-    let batch = (probe.batch as usize).clamp(1, n);
-    let block_rows = BLOCK_ROWS.max(batch.div_ceil(BLOCKS_MAX));
-    let mut blocks: Vec<Block> =
-        (0..batch.div_ceil(block_rows)).map(|_| Block::new(block_rows.min(batch), n_classes, width)).collect();
-    let mut classifier = Classifier::zeros(n_classes, width);
-    let mut momentum = Classifier::zeros(n_classes, width);
-    let mut gradient = Classifier::zeros(n_classes, width);
-    let peak = probe.learning_rate * f64::from(probe.batch) / RATE_BATCH;
-    let n_steps = u64::from(probe.epochs) * n.div_ceil(batch) as u64;
-    let mut step = 0;
+    let mut training = Training::new(bank, n_classes, probe);
     for epoch in 0..probe.epochs {
+        training.epoch(epoch, bank);
+    }
+    training.classifier
+}
+
+/// A training between two epochs.
+struct Training<'a> {
+    probe: &'a LinearProbe,
+    batch: usize,
+    block_rows: usize,
+    n_steps: u64,
+    /// Done so far.
+    step: u64,
+    blocks: Vec<Block>,
+    classifier: Classifier,
+    momentum: Classifier,
+    gradient: Classifier,
+}
+
+impl<'a> Training<'a> {
+    /// On as many rows of the same width as `bank` has.
+    fn new(bank: &Features, n_classes: usize, probe: &'a LinearProbe) -> Training<'a> {
+        let (width, n) = (bank.width, bank.len());
+        let batch = (probe.batch as usize).clamp(1, n);
+        let block_rows = BLOCK_ROWS.max(batch.div_ceil(BLOCKS_MAX));
+        let block = |_| Block::new(block_rows.min(batch), n_classes, width);
+        Training {
+            probe,
+            batch,
+            block_rows,
+            n_steps: u64::from(probe.epochs) * n.div_ceil(batch) as u64,
+            step: 0,
+            blocks: (0..batch.div_ceil(block_rows)).map(block).collect(),
+            classifier: Classifier::zeros(n_classes, width),
+            momentum: Classifier::zeros(n_classes, width),
+            gradient: Classifier::zeros(n_classes, width),
+        }
+    }
+
+    /// One pass over all rows, in an order of its own.
+    fn epoch(&mut self, epoch: u32, bank: &Features) {
+        let probe = self.probe;
+        let peak = probe.learning_rate * f64::from(probe.batch) / RATE_BATCH;
         let place = Address { epoch, ..Address::of(Purpose::LinearProbe) };
-        let order = Stream::new(probe.seed, place).permutation(n as u32);
-        for chosen in order.chunks(batch) {
-            let used = chosen.len().div_ceil(block_rows);
-            let parts = blocks.par_iter_mut().zip(chosen.par_chunks(block_rows));
-            parts.for_each(|(block, rows)| block.accumulate(&classifier, bank, rows));
+        let order = Stream::new(probe.seed, place).permutation(bank.len() as u32);
+        for chosen in order.chunks(self.batch) {
+            let used = chosen.len().div_ceil(self.block_rows);
+            let classifier = &self.classifier;
+            let parts = self.blocks.par_iter_mut().zip(chosen.par_chunks(self.block_rows));
+            parts.for_each(|(block, rows)| block.accumulate(classifier, bank, rows));
             let descent = Descent {
-                rate: (peak * multiplier(&Schedule::Cosine, step, n_steps)) as f32,
+                rate: (peak * multiplier(&Schedule::Cosine, self.step, self.n_steps)) as f32,
                 momentum: probe.momentum as f32,
                 weight_decay: probe.weight_decay as f32,
                 inverse_batch: 1.0 / chosen.len() as f32,
             };
-            descent.move_all(&mut classifier, &mut momentum, &mut gradient, &blocks[..used]);
-            step += 1;
+            descent.move_all(&mut self.classifier, &mut self.momentum, &mut self.gradient, &self.blocks[..used]);
+            self.step += 1;
         }
     }
-    classifier
 }
 
 impl Descent {
@@ -254,115 +290,5 @@ impl Descent {
         });
         let partials = blocks.iter().map(|block| block.bias.as_slice());
         self.step(&mut to.bias, &mut momentum.bias, 0.0, partials, &mut gradient.bias);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::nt_xent::golden::values_f32;
-
-    fn noise(seed: u64, n: usize, width: usize, n_classes: u32) -> Features {
-        let labels = (0..n as u32).map(|row| row * row % n_classes).collect();
-        Features { values: values_f32(seed, n * width, 1.0), width, labels }
-    }
-
-    /// The same training as it is written in textbooks, in f64.
-    fn train_in_f64(bank: &Features, n_classes: usize, probe: &LinearProbe) -> (Vec<f64>, Vec<f64>) {
-        let (width, n) = (bank.width, bank.len());
-        let mut weights = vec![0.0; n_classes * (width + 1)];
-        let mut momentum = weights.clone();
-        let n_steps = u64::from(probe.epochs) * n.div_ceil(probe.batch as usize) as u64;
-        let mut step = 0;
-        for epoch in 0..probe.epochs {
-            let place = Address { epoch, ..Address::of(Purpose::LinearProbe) };
-            for chosen in Stream::new(probe.seed, place).permutation(n as u32).chunks(probe.batch as usize) {
-                let mut gradient = vec![0.0; weights.len()];
-                for &index in chosen {
-                    let row: Vec<f64> = bank.values[index as usize * width..][..width]
-                        .iter()
-                        .map(|&x| f64::from(x))
-                        .chain([1.0])
-                        .collect();
-                    let scores: Vec<f64> = weights
-                        .chunks_exact(width + 1)
-                        .map(|class| class.iter().zip(&row).map(|(w, x)| w * x).sum::<f64>().exp())
-                        .collect();
-                    let total: f64 = scores.iter().sum();
-                    for (class, score) in scores.iter().enumerate() {
-                        let is_label = class == bank.labels[index as usize] as usize;
-                        let error = score / total - f64::from(u8::from(is_label));
-                        let sums = &mut gradient[class * (width + 1)..][..width + 1];
-                        sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += error * x / chosen.len() as f64);
-                    }
-                }
-                let rate =
-                    probe.learning_rate * f64::from(probe.batch) / 256.0 * multiplier(&Schedule::Cosine, step, n_steps);
-                for (index, weight) in weights.iter_mut().enumerate() {
-                    let decay = if index % (width + 1) == width { 0.0 } else { probe.weight_decay };
-                    let direction = gradient[index] + decay * *weight;
-                    momentum[index] = probe.momentum * momentum[index] + direction;
-                    *weight -= rate * (direction + probe.momentum * momentum[index]);
-                }
-                step += 1;
-            }
-        }
-        let is_bias = |index: &usize| index % (width + 1) == width;
-        let part = |wanted: bool| (0..weights.len()).filter(|i| is_bias(i) == wanted).map(|i| weights[i]).collect();
-        (part(false), part(true))
-    }
-
-    #[test]
-    fn agrees_with_the_same_training_in_f64() {
-        let check = |n: usize, width: usize, n_classes: u32, batch: u32| {
-            let bank = noise(5, n, width, n_classes);
-            let probe =
-                LinearProbe { epochs: 3, batch, learning_rate: 0.5, momentum: 0.9, weight_decay: 1e-2, seed: 3 };
-            let classifier = train(&bank, n_classes as usize, &probe);
-            let (weights, bias) = train_in_f64(&bank, n_classes as usize, &probe);
-            let found = classifier.weights.iter().chain(&classifier.bias);
-            for (found, wanted) in found.zip(weights.iter().chain(&bias)) {
-                assert!((f64::from(*found) - wanted).abs() < 1e-5, "batch {batch}: {found}, {wanted} wanted");
-            }
-            assert!(weights.iter().any(|weight| weight.abs() > 1e-3));
-        };
-        check(90, 7, 3, 32);
-        check(150, 20, 10, 100);
-        check(40, 5, 2, 16);
-        check(70, 30, 9, 70);
-    }
-
-    #[test]
-    fn standardized_features_have_mean_0_and_deviation_1() {
-        let mut bank = noise(8, 600, 4, 3);
-        for row in bank.values.chunks_exact_mut(4) {
-            row[0] = row[0] * 1e-4 + 50.0;
-            row[1] *= 1e6;
-            row[2] = 0.1;
-        }
-        let applied = Standardization::of(&bank).apply(&bank);
-        for column in 0..4 {
-            let values = || applied.values.iter().skip(column).step_by(4).map(|&x| f64::from(x));
-            let mean = values().sum::<f64>() / 600.0;
-            let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / 600.0;
-            let expected = if column == 2 { 0.0 } else { 1.0 };
-            assert!(mean.abs() < 1e-5 && (variance - expected).abs() < 1e-5, "column {column}: {mean}, {variance}");
-        }
-    }
-
-    /// The weights of a small training, bit for bit: a change here is a change of every probe's result.
-    #[test]
-    fn the_bits_are_pinned() {
-        let bank = noise(1, 300, 33, 5);
-        let probe =
-            LinearProbe { epochs: 2, batch: 80, learning_rate: 0.3, momentum: 0.9, weight_decay: 1e-3, seed: 7 };
-        let digest = |threads: usize| {
-            let classifier = Pool::new(threads).install(|| train(&bank, 5, &probe));
-            let bytes = classifier.weights.iter().chain(&classifier.bias).flat_map(|value| value.to_le_bytes());
-            blake3::hash(&bytes.collect::<Vec<u8>>()).to_hex()[..16].to_owned()
-        };
-        assert_eq!(digest(1), "4870b450a3d1c750");
-        assert_eq!(digest(2), digest(1));
-        assert_eq!(digest(3), digest(1));
     }
 }

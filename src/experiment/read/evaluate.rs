@@ -2,69 +2,226 @@
 
 use crate::experiment::meaning;
 use crate::experiment::problem::{Found, Problem, Span};
-use crate::experiment::read::scalar::{below_one, count, not_negative, positive, whole};
-use crate::experiment::read::{At, Fields, Placed, list, unit, variant};
-use crate::experiment::recipe::{Evaluation, Knn, LinearProbe, Metric};
+use crate::experiment::read::scalar::{below_one, count, not_negative, positive, real, whole};
+use crate::experiment::read::{At, Fields, dataset, list, unit, variant};
+use crate::experiment::recipe::{
+    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+};
+use crate::experiment::tree::Kind;
 
-/// Lightly's k-NN.
-const KNN: Knn = Knn { k: 200, temperature: 0.1, metric: Metric::Cosine };
+/// Values an axis of a grid of k-NNs may have; what a run asks is listed wherever the run is.
+const GRID_AXIS_MAX: usize = 64;
 
-/// The linear protocol of the SimCLR paper, appendix B.6, at Lightly's batch.
-const LINEAR_PROBE: LinearProbe =
-    LinearProbe { epochs: 90, batch: 256, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, seed: 0 };
+/// An evaluation, and where the file says what other sections bound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlacedEvaluation {
+    pub value: Evaluation,
+    /// Its place in the list; the points of a grid share theirs.
+    pub index: usize,
+    /// Of its size, `k` or `batch`, which the data set bounds.
+    pub size: Span,
+    /// Of its layer, which the head bounds.
+    pub layer: Span,
+    /// Of the data that it transfers to.
+    pub dataset: Span,
+}
 
-/// An evaluation and the place of its size, `k` or `batch`, which the data set bounds.
-pub type PlacedEvaluation = Placed<Evaluation>;
+/// What one item of the list asks, before it is known where in the list it stands.
+type Asked = Vec<(Evaluation, [Span; 2])>;
+
+/// Whether two evaluations ask the same. Data sets are not looked at yet, so they are told apart by what the file says.
+fn are_same(one: &Evaluation, other: &Evaluation) -> bool {
+    let dataset = |evaluation: &Evaluation| match evaluation {
+        Evaluation::Transfer(transfer) => Some(transfer.dataset.clone()),
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => None,
+    };
+    meaning::evaluation(one) == meaning::evaluation(other) && dataset(one) == dataset(other)
+}
 
 /// A k-NN with Lightly's settings.
 pub fn default(span: Span) -> Vec<PlacedEvaluation> {
-    vec![Placed { value: Evaluation::Knn(KNN), span }]
+    vec![PlacedEvaluation { value: Evaluation::Knn(Knn::DEFAULT), index: 0, size: span, layer: span, dataset: span }]
 }
 
 pub fn evaluate(at: &At, found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
-    let evaluations = list(at, found, "a list of evaluations, `[Knn, LinearProbe]`", |at, found| {
-        let evaluation = variant(at, found, &[("Knn", knn), ("LinearProbe", linear_probe)])?;
-        Some((evaluation, at.node.span))
+    let items = list(at, found, "a list of evaluations, `[Knn, LinearProbe]`", |at, found| {
+        let asked = variant(
+            at,
+            found,
+            &[
+                ("Knn", |fields| knn(fields).map(|(knn, spans)| vec![(Evaluation::Knn(knn), spans)])),
+                ("LinearProbe", linear_probe),
+                ("KnnGrid", knn_grid),
+                ("Health", health),
+                ("Robustness", robustness),
+                ("Transfer", transfer),
+            ],
+        )?;
+        Some((asked, at.node.span))
     })?;
-    if evaluations.is_empty() {
+    if items.is_empty() {
         found.add(at.problem("nothing is evaluated").expected("at least one of `Knn`, `LinearProbe`"));
         return None;
     }
-    for (index, (evaluation, span)) in evaluations.iter().enumerate() {
-        let meaning = meaning::evaluation(&evaluation.value);
-        if evaluations[..index].iter().any(|(earlier, _)| meaning::evaluation(&earlier.value) == meaning) {
-            let problem = Problem { span: *span, ..at.problem("this evaluation is given twice") };
-            found.add(problem.expected("every evaluation once"));
+    let mut evaluations: Vec<PlacedEvaluation> = Vec::new();
+    for (index, (asked, span)) in items.into_iter().enumerate() {
+        for (value, [size, layer]) in asked {
+            if evaluations.iter().any(|earlier| are_same(&earlier.value, &value)) {
+                let problem = Problem { span, ..at.problem("this evaluation is given twice") };
+                found.add(problem.expected("every evaluation once"));
+            }
+            evaluations.push(PlacedEvaluation { value, index, size, layer, dataset: span });
         }
     }
-    Some(evaluations.into_iter().map(|(evaluation, _)| evaluation).collect())
+    Some(evaluations)
 }
 
-fn knn(fields: &mut Fields) -> Option<PlacedEvaluation> {
-    let k = fields.placed("k", KNN.k, |at, found| count(at, found, 1..=u32::MAX));
-    let temperature = fields.optional("temperature", KNN.temperature, positive);
-    let metric = fields.optional("metric", KNN.metric, |at, found| {
-        unit(at, found, &[("Cosine", Metric::Cosine), ("Euclidean", Metric::Euclidean)])
+fn metric(at: &At, found: &mut Found) -> Option<Metric> {
+    unit(at, found, &[("Cosine", Metric::Cosine), ("Euclidean", Metric::Euclidean)])
+}
+
+fn vote(at: &At, found: &mut Found) -> Option<Vote> {
+    unit(at, found, &[("Weighted", Vote::Weighted), ("Majority", Vote::Majority)])
+}
+
+/// `Head(1)` is the first; whether there are as many is judged where the head is known.
+fn layer(at: &At, found: &mut Found) -> Option<Layer> {
+    variant(
+        at,
+        found,
+        &[
+            ("Backbone", |_| Some(Layer::Backbone)),
+            ("Head", |fields| {
+                let number =
+                    fields.item("the number of a layer of the head, from 1", |at, found| count(at, found, 1..=8));
+                Some(Layer::Head(number?))
+            }),
+            ("Projection", |_| Some(Layer::Projection)),
+        ],
+    )
+}
+
+fn knn(fields: &mut Fields) -> Option<(Knn, [Span; 2])> {
+    let k = fields.placed("k", Knn::DEFAULT.k, |at, found| count(at, found, 1..=u32::MAX));
+    let temperature = fields.optional("temperature", Knn::DEFAULT.temperature, positive);
+    let metric = fields.optional("metric", Knn::DEFAULT.metric, self::metric);
+    let vote = fields.optional("vote", Knn::DEFAULT.vote, self::vote);
+    let layer = fields.placed("layer", Knn::DEFAULT.layer, self::layer);
+    let (k, layer) = (k?, layer?);
+    let knn =
+        Knn { k: k.value, temperature: temperature?, metric: metric?, vote: vote?, layer: layer.value, grid_k: None };
+    Some((knn, [k.span, layer.span]))
+}
+
+fn robustness(fields: &mut Fields) -> Option<Asked> {
+    let (knn, spans) = knn(fields)?;
+    Some(vec![(Evaluation::Robustness(Robustness { knn }), spans)])
+}
+
+/// One value, or a list of several.
+fn axis<T: PartialEq>(at: &At, found: &mut Found, read: impl Fn(&At, &mut Found) -> Option<T>) -> Option<Vec<T>> {
+    let Kind::List(items) = &at.node.kind else { return Some(vec![read(at, found)?]) };
+    if items.is_empty() || items.len() > GRID_AXIS_MAX {
+        let message = format!("`{}` has {} values", at.path, items.len());
+        found.add(at.problem(message).expected(format!("one value, or a list of 1 to {GRID_AXIS_MAX}")));
+        return None;
+    }
+    let values = list(at, found, "a list of values", |at, found| read(at, found))?;
+    for (index, value) in values.iter().enumerate() {
+        if values[..index].contains(value) {
+            let problem = Problem { span: items[index].span, ..at.problem("this value is given twice") };
+            found.add(problem.expected("every value once"));
+            return None;
+        }
+    }
+    Some(values)
+}
+
+/// Every combination, the last field fastest. A temperature without an effect makes no second evaluation.
+fn knn_grid(fields: &mut Fields) -> Option<Asked> {
+    let base = Knn::DEFAULT;
+    let k = fields.placed("k", vec![base.k], |at, found| axis(at, found, |at, found| count(at, found, 1..=u32::MAX)));
+    let temperatures = fields.optional("temperature", vec![base.temperature], |at, found| axis(at, found, positive));
+    let metrics = fields.optional("metric", vec![base.metric], |at, found| axis(at, found, metric));
+    let votes = fields.optional("vote", vec![base.vote], |at, found| axis(at, found, vote));
+    let layers = fields.placed("layer", vec![base.layer], |at, found| axis(at, found, layer));
+    let (k, temperatures, metrics, votes, layers) = (k?, temperatures?, metrics?, votes?, layers?);
+    let mut points: Vec<Knn> = vec![base];
+    points = crossed(&points, &layers.value, |point, &layer| Knn { layer, ..point });
+    points = crossed(&points, &votes, |point, &vote| Knn { vote, ..point });
+    points = crossed(&points, &metrics, |point, &metric| Knn { metric, ..point });
+    points = crossed(&points, &k.value, |point, &k| Knn { k, grid_k: Some(k), ..point });
+    points = crossed(&points, &temperatures, |point, &temperature| Knn { temperature, ..point });
+    let first = temperatures[0];
+    points.retain(|point| point.has_temperature() || point.temperature == first);
+    Some(points.into_iter().map(|knn| (Evaluation::Knn(knn), [k.span, layers.span])).collect())
+}
+
+fn crossed<T>(points: &[Knn], values: &[T], with: impl Fn(Knn, &T) -> Knn) -> Vec<Knn> {
+    points.iter().flat_map(|point| values.iter().map(|value| with(*point, value)).collect::<Vec<_>>()).collect()
+}
+
+fn linear_probe(fields: &mut Fields) -> Option<Asked> {
+    let (probe, spans) = probe(fields)?;
+    Some(vec![(Evaluation::LinearProbe(probe), spans)])
+}
+
+fn probe(fields: &mut Fields) -> Option<(LinearProbe, [Span; 2])> {
+    let default = LinearProbe::DEFAULT;
+    let epochs = fields.optional("epochs", default.epochs, |at, found| count(at, found, 1..=100_000));
+    let batch = fields.placed("batch", default.batch, |at, found| count(at, found, 1..=1 << 20));
+    let learning_rate = fields.optional("learning_rate", default.learning_rate, not_negative);
+    let momentum = fields.optional("momentum", default.momentum, below_one);
+    let weight_decay = fields.optional("weight_decay", default.weight_decay, not_negative);
+    let seed = fields.optional("seed", default.seed, |at, found| whole(at, found, 0..=u64::MAX));
+    let augment = fields.optional("augment", default.augment, |at, found| {
+        unit(at, found, &[("None", ProbeViews::Plain), ("CropAndFlip", ProbeViews::CropAndFlip)])
     });
-    let Placed { value: k, span } = k?;
-    Some(Placed { value: Evaluation::Knn(Knn { k, temperature: temperature?, metric: metric? }), span })
-}
-
-fn linear_probe(fields: &mut Fields) -> Option<PlacedEvaluation> {
-    let epochs = fields.optional("epochs", LINEAR_PROBE.epochs, |at, found| count(at, found, 1..=100_000));
-    let batch = fields.placed("batch", LINEAR_PROBE.batch, |at, found| count(at, found, 1..=1 << 20));
-    let learning_rate = fields.optional("learning_rate", LINEAR_PROBE.learning_rate, not_negative);
-    let momentum = fields.optional("momentum", LINEAR_PROBE.momentum, below_one);
-    let weight_decay = fields.optional("weight_decay", LINEAR_PROBE.weight_decay, not_negative);
-    let seed = fields.optional("seed", LINEAR_PROBE.seed, |at, found| whole(at, found, 0..=u64::MAX));
-    let Placed { value: batch, span } = batch?;
+    let labels = fields.optional("labels", default.labels, |at, found| {
+        real(at, found, "a share above 0 and at most 1", |share| share > 0.0 && share <= 1.0)
+    });
+    let layer = fields.placed("layer", default.layer, self::layer);
+    let (batch, layer) = (batch?, layer?);
     let probe = LinearProbe {
         epochs: epochs?,
-        batch,
+        batch: batch.value,
         learning_rate: learning_rate?,
         momentum: momentum?,
         weight_decay: weight_decay?,
         seed: seed?,
+        layer: layer.value,
+        augment: augment?,
+        labels: labels?,
     };
-    Some(Placed { value: Evaluation::LinearProbe(probe), span })
+    Some((probe, [batch.span, layer.span]))
+}
+
+fn health(fields: &mut Fields) -> Option<Asked> {
+    let rankme_min = fields.optional("rankme_min", Health::DEFAULT.rankme_min, not_negative);
+    let feature_std_min = fields.optional("feature_std_min", Health::DEFAULT.feature_std_min, not_negative);
+    let layer = fields.placed("layer", Health::DEFAULT.layer, self::layer)?;
+    let health = Health { layer: layer.value, rankme_min: rankme_min?, feature_std_min: feature_std_min? };
+    Some(vec![(Evaluation::Health(health), [layer.span; 2])])
+}
+
+/// `Transfer(dataset: Cifar100(root: "data"), protocol: LinearProbe(epochs: 30))`; a k-NN where nothing else is said.
+fn transfer(fields: &mut Fields) -> Option<Asked> {
+    let span = fields.span();
+    let expected = "`Builtin`, `Cifar10(root: ...)`, `Cifar100(root: ...)` or `ImageFolder(root: ...)`";
+    let dataset = fields.required("dataset", expected, dataset::dataset);
+    let default = (Classification::Knn(Knn::DEFAULT), [span; 2]);
+    let protocol = fields.optional("protocol", default, |at, found| {
+        variant(
+            at,
+            found,
+            &[
+                ("Knn", |fields| knn(fields).map(|(knn, spans)| (Classification::Knn(knn), spans))),
+                ("LinearProbe", |fields| {
+                    probe(fields).map(|(probe, spans)| (Classification::LinearProbe(probe), spans))
+                }),
+            ],
+        )
+    });
+    let (protocol, spans) = protocol?;
+    Some(vec![(Evaluation::Transfer(Transfer { dataset: dataset?, facts: None, protocol }), spans)])
 }

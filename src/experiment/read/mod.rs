@@ -174,6 +174,11 @@ impl<'a> Fields<'a> {
         Problem::new(span, Path::Field(&self.at.path, name), message)
     }
 
+    /// Of the whole record.
+    pub fn span(&self) -> Span {
+        self.at.node.span
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.named.iter().any(|field| field.name == name)
     }

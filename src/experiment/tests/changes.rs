@@ -63,7 +63,7 @@ pub fn rich_run() -> Run {
             numerics: Numerics::F32,
         },
         evaluate: vec![
-            Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine }),
+            Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT }),
             Evaluation::LinearProbe(LinearProbe {
                 epochs: 90,
                 batch: 256,
@@ -71,6 +71,7 @@ pub fn rich_run() -> Run {
                 momentum: 0.9,
                 weight_decay: 0.0,
                 seed: 0,
+                ..LinearProbe::DEFAULT
             }),
         ],
         seed: 3,
@@ -111,14 +112,18 @@ fn lars(change: fn(&mut [f64; 3], &mut LarsFlavour, &mut DecayScope)) -> Optimiz
 fn probe(run: &mut Run) -> &mut LinearProbe {
     match &mut run.evaluate[1] {
         Evaluation::LinearProbe(probe) => probe,
-        Evaluation::Knn(_) => panic!("the second evaluation is a probe"),
+        Evaluation::Knn(_) | Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) => {
+            panic!("the second evaluation is a probe")
+        }
     }
 }
 
 fn knn(run: &mut Run) -> &mut Knn {
     match &mut run.evaluate[0] {
         Evaluation::Knn(knn) => knn,
-        Evaluation::LinearProbe(_) => panic!("the first evaluation is a k-NN"),
+        Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) => {
+            panic!("the first evaluation is a k-NN")
+        }
     }
 }
 

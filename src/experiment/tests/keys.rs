@@ -283,10 +283,56 @@ fn a_batch_in_one_piece_has_the_key_it_had_before_there_were_pieces() {
 #[test]
 fn the_temperature_of_a_euclidean_vote_has_no_effect() {
     let key = |metric, temperature| {
-        Key::of_value("d", &meaning::evaluation(&Evaluation::Knn(Knn { k: 5, temperature, metric })))
+        Key::of_value("d", &meaning::evaluation(&Evaluation::Knn(Knn { k: 5, temperature, metric, ..Knn::DEFAULT })))
     };
     assert_eq!(key(Metric::Euclidean, 0.1), key(Metric::Euclidean, 0.2));
     assert_ne!(key(Metric::Cosine, 0.1), key(Metric::Cosine, 0.2));
+}
+
+/// Settings that evaluations once did not have: where they change nothing they leave the key as it was.
+#[test]
+fn new_settings_of_an_evaluation_leave_no_leaf_while_they_are_neutral() {
+    let key = |text: &str| {
+        let text = format!("Experiment(question: \"q\", dataset: Cifar10(root: \"data\"), evaluate: [{text}])");
+        let run = sound(&text).cells[0].runs[0].clone();
+        run.evaluation_key(&run.evaluate[0])
+    };
+    let check = |old: &str, same: &[&str], others: &[&str]| {
+        same.iter().for_each(|text| assert_eq!(key(text), key(old), "{text}"));
+        let keys: BTreeSet<Key> = others.iter().map(|text| key(text)).chain([key(old)]).collect();
+        assert_eq!(keys.len(), others.len() + 1, "{others:?}");
+    };
+    check(
+        "Knn(k: 5)",
+        &["Knn(k: 5, vote: Weighted, layer: Backbone)", "KnnGrid(k: 5)", "KnnGrid(k: [5], temperature: [0.1])"],
+        &[
+            "Knn(k: 5, vote: Majority)",
+            "Knn(k: 5, layer: Head(1))",
+            "Knn(k: 5, layer: Head(2))",
+            "Knn(k: 5, layer: Projection)",
+            "Robustness(k: 5)",
+        ],
+    );
+    check(
+        "LinearProbe(epochs: 3)",
+        &["LinearProbe(epochs: 3, augment: None, labels: 1, layer: Backbone)"],
+        &[
+            "LinearProbe(epochs: 3, augment: CropAndFlip)",
+            "LinearProbe(epochs: 3, labels: 0.1)",
+            "LinearProbe(epochs: 3, labels: 0.01)",
+            "LinearProbe(epochs: 3, layer: Head(1))",
+        ],
+    );
+    check(
+        "Health",
+        &["Health(rankme_min: 8, feature_std_min: 0.05, layer: Backbone)"],
+        &["Health(rankme_min: 7)", "Health(feature_std_min: 0.1)", "Health(layer: Head(1))"],
+    );
+    check(
+        "Robustness(k: 5, vote: Majority)",
+        &["Robustness(k: 5, vote: Majority, temperature: 7)"],
+        &["Robustness(k: 5)"],
+    );
 }
 
 #[test]

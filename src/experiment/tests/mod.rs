@@ -1,6 +1,7 @@
 //! The format as a whole: texts in, experiments, keys and messages out.
 
 mod changes;
+mod evaluations;
 mod hostile;
 mod keys;
 mod messages;

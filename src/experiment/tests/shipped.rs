@@ -8,12 +8,13 @@ use crate::experiment::recipe::{
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 8] = [
+const SHIPPED: [(&str, &str, usize); 9] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
     ("augmentations", include_str!("../../../experiments/augmentations.ron"), 7),
     ("projection_head", include_str!("../../../experiments/projection_head.ron"), 7),
+    ("head_layers", include_str!("../../../experiments/head_layers.ron"), 8),
     ("record", include_str!("../../../experiments/record.ron"), 1),
     ("lightly_pytorch", include_str!("../../../experiments/lightly_pytorch.ron"), 1),
     ("lightly_lightning", include_str!("../../../experiments/lightly_lightning.ron"), 1),
@@ -144,7 +145,7 @@ fn the_record_is_the_published_recipe() {
         Augmentation::Grayscale { p: 0.1 },
     ];
     assert_eq!(run.views, views);
-    let knn = |k, temperature| Evaluation::Knn(Knn { k, temperature, metric: Metric::Cosine });
+    let knn = |k, temperature| Evaluation::Knn(Knn { k, temperature, metric: Metric::Cosine, ..Knn::DEFAULT });
     assert_eq!(run.evaluate, [knn(10, 1e6), knn(200, 0.1)]);
 }
 
@@ -210,6 +211,15 @@ fn every_other_choice_of_the_reference_is_one() {
     check("train.schedule", &["Cosine", "WarmupCosine(warmup: Epochs(9), form: Lightly(end: 0.001))"]);
     check("train.numerics", &["F32"]);
     check("evaluate[0].metric", &["Euclidean"]);
-    let probe = "LinearProbe(epochs: 90, batch: 256, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, seed: 0)";
-    check("evaluate", &[&format!("[Knn, {probe}]")]);
+    check("evaluate[0].vote", &["Majority"]);
+    check("evaluate[0].layer", &["Head(1)", "Head(2)", "Projection"]);
+    let probe = "LinearProbe(epochs: 90, batch: 256, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, seed: 0, \
+                 augment: None, labels: 1.0, layer: Backbone)";
+    check("evaluate", &[&format!("[Knn, {probe}]"), "[Knn, LinearProbe(augment: CropAndFlip, labels: 0.01)]"]);
+    let grid = "k: [20, 200], temperature: [0.07, 0.5], metric: [Cosine, Euclidean], vote: Weighted, layer: [Backbone, Head(1)]";
+    check("evaluate", &[&format!("[Knn, KnnGrid({grid})]")]);
+    check("evaluate", &["[Knn, Health(rankme_min: 8.0, feature_std_min: 0.05, layer: Backbone)]"]);
+    let knn = "k: 200, temperature: 0.1, metric: Cosine, vote: Weighted, layer: Backbone";
+    check("evaluate", &[&format!("[Knn, Robustness({knn})]")]);
+    check("evaluate", &["[Knn, Transfer(dataset: Cifar100(root: \"data\"), protocol: Knn)]"]);
 }

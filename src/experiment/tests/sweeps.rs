@@ -82,7 +82,7 @@ fn overrides_replace_what_the_file_says_before_the_sweep() {
     let experiment = load("a/b.c.ron", &text, &options(&overrides)).unwrap_or_else(|problems| panic!("{problems}"));
     let run = &experiment.cells[1].runs[0];
     assert_eq!((experiment.name.as_str(), run.train.batch, run.seed), ("b.c", 512, 7));
-    let knn = Knn { k: 20, temperature: 0.1, metric: Metric::Euclidean };
+    let knn = Knn { k: 20, temperature: 0.1, metric: Metric::Euclidean, ..Knn::DEFAULT };
     assert_eq!(run.evaluate, [Evaluation::Knn(knn)]);
     assert_eq!(experiment.cells.len(), 2);
 }
@@ -267,7 +267,7 @@ fn a_path_leads_into_a_default_and_changes_nothing_beside_its_leaf() {
     });
     check("views[1].p=0.3", |run| run.views[1] = Augmentation::HorizontalFlip { p: 0.3 });
     check("evaluate[0].k=20", |run| {
-        run.evaluate = vec![Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine })];
+        run.evaluate = vec![Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT })];
     });
     check("table.metric=\"knn.top5\"", |_| {});
     check("views[5][0]=Cifar100", |run| {

@@ -45,6 +45,8 @@ fn evaluation(pretrain: Key, kind: &str, metrics: &[(&str, f64)]) -> Stage {
     let metric =
         |(name, value): &(&str, f64)| Metric { name: (*name).to_owned(), value: *value, unit: "fraction".to_owned() };
     Stage::Evaluation(Evaluation {
+        protocol: None,
+        notes: Vec::new(),
         pretrain,
         checkpoint: Key::of_bytes(b"checkpoint"),
         kind: kind.to_owned(),

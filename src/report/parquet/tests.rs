@@ -47,6 +47,7 @@ axis.train.batch: str
 axis.views: str
 seed: u64
 evaluation: str
+protocol: str
 metric: str
 status: str
 value: f64

@@ -1,15 +1,15 @@
 //! Evaluations with the `cuda` executor on an emulated device: where they are computed, and what a failure is called.
 
-use super::{evaluated, evaluation_failure};
+use super::evaluation_failure;
 use crate::device::Pool;
 use crate::device::emulator::Emulator;
 use crate::device::gpu::GpuError;
 use crate::evaluate::cuda::LoadedKernels;
-use crate::evaluate::{self, EvaluateError, Features};
+use crate::evaluate::{self, EvaluateError, Features, evaluated};
 use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{ExecutorError, Resident, Setting};
-use crate::experiment::recipe::{BatchNormScope, DecayScope, Evaluation, Knn, LinearProbe, Metric, Numerics};
+use crate::experiment::recipe::{BatchNormScope, Classification, DecayScope, Knn, LinearProbe, Metric, Numerics};
 use crate::experiment::recipe::{Optimizer, Stem};
 use crate::record::FailureKind;
 
@@ -50,10 +50,10 @@ fn features(n: usize) -> Features {
     }
 }
 
-fn every_evaluation() -> [Evaluation; 3] {
-    let knn = |metric| Evaluation::Knn(Knn { k: 5, temperature: 0.1, metric });
-    let probe = LinearProbe { epochs: 2, batch: 16, learning_rate: 0.4, momentum: 0.9, weight_decay: 0.0, seed: 1 };
-    [knn(Metric::Cosine), knn(Metric::Euclidean), Evaluation::LinearProbe(probe)]
+fn every_evaluation() -> [Classification; 3] {
+    let knn = |metric| Classification::Knn(Knn { k: 5, temperature: 0.1, metric, ..Knn::DEFAULT });
+    let probe = LinearProbe { epochs: 2, batch: 16, learning_rate: 0.4, seed: 1, ..LinearProbe::DEFAULT };
+    [knn(Metric::Cosine), knn(Metric::Euclidean), Classification::LinearProbe(probe)]
 }
 
 #[test]
@@ -64,7 +64,8 @@ fn a_resident_executor_evaluates_on_its_device() {
         let [bank, queries] = &features;
         let wanted = evaluate::evaluate(&evaluation, bank, queries, N_CLASSES, &pool, None);
         assert!(wanted.is_ok());
-        let found = evaluated(&evaluation, &features, N_CLASSES, &pool, (&mut executor, &mut kernels));
+        let found =
+            evaluated(&evaluation, [&features[0], &features[1]], N_CLASSES, &pool, (&mut executor, &mut kernels));
         assert_eq!(found, wanted, "{evaluation:?}");
     }
 }
@@ -77,7 +78,8 @@ fn a_full_device_is_out_of_memory_and_other_words_of_it_are_not() {
     let free_bytes = gpu.properties().free_bytes as usize;
     gpu.allocate(free_bytes).expect("what is free");
     for evaluation in every_evaluation() {
-        let found = evaluated(&evaluation, &features, N_CLASSES, &pool, (&mut executor, &mut kernels));
+        let found =
+            evaluated(&evaluation, [&features[0], &features[1]], N_CLASSES, &pool, (&mut executor, &mut kernels));
         let failure = evaluation_failure(&found.expect_err("no memory is left"));
         assert_eq!(failure.kind, FailureKind::OutOfMemory, "{evaluation:?}: {}", failure.message);
         assert!(failure.message.contains("bytes of the device's memory, 0 are free"), "{}", failure.message);
