@@ -3,6 +3,7 @@
 mod changes;
 mod hostile;
 mod keys;
+mod losses;
 mod messages;
 mod robustness;
 mod shipped;
