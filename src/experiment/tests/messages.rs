@@ -65,8 +65,8 @@ const CASES: [Case; 51] = [
     ("unknown loss", "Experiment(question: \"q\", dataset: Builtin, train: (loss: NtXnet(scale: 2)))", &[]),
     (
         "numbers of losses",
-        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 64, loss: MarginTriplet(margin: 2.5, sigma: 1)),
-            sweep: [Axis(\"train.loss\", [NtXent(scale: 0), NtXentMemoryBank(size: 0), Dclw(sigma: -1), NtLogistic(margin: 1)])])",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 64),
+            sweep: [Axis(\"train.loss\", [NtXent(scale: 0), NtXentMemoryBank(size: 0), Dclw(sigma: -1), NtLogistic(margin: 1), MarginTriplet(margin: 2.5)])])",
         &[],
     ),
     (

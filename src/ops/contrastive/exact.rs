@@ -78,11 +78,28 @@ impl Exact {
         }
     }
 
+    /// Of DCLW; 1 for every other loss.
+    fn weights(&self, similarities: &[Vec<f64>]) -> Vec<f64> {
+        match (&self.weights, self.loss) {
+            (Some(given), _) => given.clone(),
+            (None, Loss::Dclw { sigma }) => weights(similarities, sigma),
+            (
+                None,
+                Loss::NtXent { .. }
+                | Loss::NtXentMemoryBank { .. }
+                | Loss::Dcl
+                | Loss::NtLogistic { .. }
+                | Loss::MarginTriplet { .. },
+            ) => vec![1.0; similarities.len() / 2],
+        }
+    }
+
     /// The mean term and every (i, j, ∂loss/∂s(i,j)).
     fn terms(&self, similarities: &[Vec<f64>]) -> (f64, Vec<(usize, usize, f64)>) {
         let n_views = similarities.len();
         let (n_images, temperature) = (n_views / 2, self.temperature);
         let n_anchors = if self.bank.is_empty() { n_views } else { n_images };
+        let weights = self.weights(similarities);
         let (mut sum, mut slopes) = (0.0, Vec::new());
         for i in 0..n_anchors {
             let positive = positive_of(i, n_views);
@@ -98,11 +115,7 @@ impl Exact {
                 Loss::NtXentMemoryBank { .. } => {
                     row((n_views..similarities[i].len()).collect()).cross_entropy(temperature)
                 }
-                Loss::Dcl => row(all.collect()).decoupled(temperature, 1.0),
-                Loss::Dclw { sigma } => {
-                    let weights = self.weights.clone().unwrap_or_else(|| weights(similarities, sigma));
-                    row(all.collect()).decoupled(temperature, weights[i % n_images])
-                }
+                Loss::Dcl | Loss::Dclw { .. } => row(all.collect()).decoupled(temperature, weights[i % n_images]),
                 Loss::NtLogistic { semi_hard } => row(in_other_view.collect()).logistic(temperature, semi_hard),
                 Loss::MarginTriplet { margin, semi_hard } => row(in_other_view.collect()).margin(margin, semi_hard),
             };
