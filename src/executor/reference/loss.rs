@@ -11,12 +11,11 @@ use crate::experiment::recipe::Loss;
 use crate::model::tape::{Recorded, Recording};
 use crate::ops::contrastive::exact::Exact;
 
+/// A number that the tape goes back from.
+type Scalar = Tensor<Rank0, f32, Cpu, Recording>;
+
 /// The loss's value, and what to go back from. `bank`: the memory bank of a loss that has one.
-pub fn record(
-    projections: Recorded,
-    setting: &Setting,
-    bank: &[f32],
-) -> Result<(f32, Tensor<Rank0, f32, Cpu, Recording>), CpuError> {
+pub fn record(projections: Recorded, setting: &Setting, bank: &[f32]) -> Result<(f32, Scalar), CpuError> {
     match setting.loss {
         Loss::NtXent { normalize, scale } => {
             let loss = nt_xent(projections, setting.temperature, normalize)?;

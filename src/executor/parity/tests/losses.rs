@@ -32,9 +32,10 @@ fn setting_of(loss: Loss, scope: BatchNormScope) -> Setting {
 /// With a bank of unit vectors where the loss has one.
 fn start_of(loss: Loss, plan: &Plan) -> State {
     let width = plan.projection_width();
-    let mut bank = super::draws(700, bank_len(loss, width));
-    for row in bank.chunks_mut(width) {
-        normalize(&row.to_vec(), row);
+    let drawn = super::draws(700, bank_len(loss, width));
+    let mut bank = vec![0.0; drawn.len()];
+    for (row, unit) in drawn.chunks(width).zip(bank.chunks_mut(width)) {
+        normalize(row, unit);
     }
     State { bank, ..start(plan) }
 }
