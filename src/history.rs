@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `step` | u64 | | counted from 0 |
 //! | `epoch` | u32 | | counted from 0 |
-//! | `loss` | f64 | nats | NT-Xent of the step's batch |
+//! | `loss` | f64 | nats | of the step's batch; a margin triplet's is a similarity |
 //! | `learning_rate` | f64 | | what the step's update used |
 //! | `gradient_norm` `parameter_norm` `update_norm` | f64, null | | Euclidean, over all parameters |
 //! | `alignment` | f64, null | | mean squared distance of positive pairs |
@@ -36,7 +36,7 @@ pub struct StepMetrics {
     pub step: u64,
     /// Counted from 0.
     pub epoch: u32,
-    /// NT-Xent of the step's batch, in nats.
+    /// Of the step's batch, in nats; a margin triplet's is a similarity.
     pub loss: f64,
     pub learning_rate: f64,
     /// Measured every so many steps.

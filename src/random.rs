@@ -13,6 +13,7 @@ pub enum Purpose {
     HeldOutSplit = 4,
     BuiltinData = 5,
     LinearProbe = 6,
+    MemoryBank = 7,
     FewLabels = 16,
 }
 

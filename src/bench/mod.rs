@@ -12,7 +12,7 @@ mod tests;
 
 use crate::executor::{self, ExecutorError, Setting};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, DecayScope, Head, HueKind, Initialization, Model, Numerics,
+    Augmentation, Backbone, Backend, BatchNormScope, DecayScope, Head, HueKind, Initialization, Loss, Model, Numerics,
     Optimizer, Stem,
 };
 use crate::model::plan::Plan;
@@ -29,6 +29,7 @@ pub fn setting(batch: usize, numerics: Numerics, threads: usize, device: usize) 
     Setting {
         batch,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4, decay: DecayScope::All },

@@ -61,7 +61,7 @@ fn views(n: usize) -> Vec<f32> {
 fn start(plan: &Plan, setting: &Setting) -> State {
     let (parameters, buffers) = initialize(plan, Initialization::Torchvision, 5);
     let optimizer = optimizer::slots(&setting.optimizer, parameters.len());
-    State { parameters, buffers, optimizer, step: 0 }
+    State { parameters, buffers, optimizer, bank: Vec::new(), step: 0 }
 }
 
 /// One step of both from the same state with the same views.

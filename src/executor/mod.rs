@@ -17,7 +17,7 @@ use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::gpu::{Gpu, GpuError};
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
-use crate::experiment::recipe::{Backend, BatchNormScope, Model, Numerics, Optimizer};
+use crate::experiment::recipe::{Backend, BatchNormScope, Loss, Model, Numerics, Optimizer};
 use crate::model::plan::Plan;
 use crate::model::registry;
 use crate::ops::nt_xent::Metrics;
@@ -30,6 +30,8 @@ pub struct Setting {
     pub batch: usize,
     /// Images a piece, where the network sees the batch in pieces and the loss sees it whole; it divides `batch`.
     pub micro_batch: Option<usize>,
+    pub loss: Loss,
+    /// Plays no part in a loss that has none.
     pub temperature: f32,
     pub batch_norm_scope: BatchNormScope,
     pub optimizer: Optimizer,
@@ -55,6 +57,8 @@ pub struct State {
     pub buffers: Vec<f32>,
     /// The optimizer's slots by name, each as long as `parameters`: `momentum`, or `first_moment` and `second_moment`. Empty without momentum.
     pub optimizer: Vec<(&'static str, Vec<f32>)>,
+    /// The memory bank of a loss that has one, a unit vector a row; else empty.
+    pub bank: Vec<f32>,
     /// Updates done so far.
     pub step: u64,
 }
@@ -150,7 +154,8 @@ pub trait Executor {
 
     fn save(&self) -> State;
 
-    /// Forward in training mode, NT-Xent and backward: fills the gradients, moves the running statistics, returns the loss.
+    /// Forward in training mode, the loss and backward: fills the gradients, moves the running statistics and a memory bank,
+    /// returns the loss.
     /// `views`: 2·batch × side × side × 3.
     fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError>;
 

@@ -6,8 +6,8 @@
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Classification, DecayScope, Evaluation, Head, Health,
-    HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer,
-    ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
+    HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe, Loss, Metric, Model, Numerics,
+    Optimizer, ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {
@@ -148,6 +148,7 @@ pub fn train(train: &Train, plans: Option<Key>) -> Value {
         length_steps,
         batch,
         micro_batch,
+        loss,
         temperature,
         batch_norm_scope,
         optimizer,
@@ -171,10 +172,30 @@ pub fn train(train: &Train, plans: Option<Key>) -> Value {
         ("schedule", self::schedule(schedule)),
         ("numerics", self::numerics(numerics)),
     ];
-    // An undivided batch says nothing of pieces.
+    if !loss.has_temperature() {
+        fields.retain(|(name, _)| *name != "temperature");
+    }
+    // SimCLR's own loss says nothing of losses, an undivided batch nothing of pieces.
+    fields.extend((loss != Loss::NT_XENT).then(|| ("loss", self::loss(loss))));
     fields.extend(micro_batch.map(|images| ("micro_batch", whole(images))));
     fields.extend(plans.map(|digest| ("plans", Value::Key(digest))));
     Value::Record("Train", fields)
+}
+
+fn loss(loss: Loss) -> Value {
+    match loss {
+        Loss::NtXent { normalize, scale } => {
+            Value::Record("NtXent", vec![("normalize", Value::Bool(normalize)), ("scale", Value::float(scale))])
+        }
+        Loss::NtXentMemoryBank { size } => Value::Record("NtXentMemoryBank", vec![("size", whole(size))]),
+        Loss::Dcl => Value::tag("Dcl"),
+        Loss::Dclw { sigma } => Value::Record("Dclw", vec![("sigma", Value::float(sigma))]),
+        Loss::NtLogistic { semi_hard } => Value::Record("NtLogistic", vec![("semi_hard", Value::Bool(semi_hard))]),
+        Loss::MarginTriplet { margin, semi_hard } => Value::Record(
+            "MarginTriplet",
+            vec![("margin", Value::float(margin)), ("semi_hard", Value::Bool(semi_hard))],
+        ),
+    }
 }
 
 /// Weight decay and, where it does something, its scope. LARS uses the scope for its trust ratio as well.

@@ -174,12 +174,45 @@ pub struct Train {
     pub batch: u32,
     /// Images a piece, where the network sees the batch in pieces and the loss sees it whole; it divides `batch`.
     pub micro_batch: Option<u32>,
+    pub loss: Loss,
     pub temperature: f64,
     pub batch_norm_scope: BatchNormScope,
     pub optimizer: Optimizer,
     pub learning_rate: LearningRate,
     pub schedule: Schedule,
     pub numerics: Numerics,
+}
+
+/// What training minimises, on 2N embeddings; formulas in `ops::nt_xent` and `ops::contrastive`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Loss {
+    /// SimCLR's, times `scale`; without `normalize` of dot products in place of cosines (SimCLR paper, table 5).
+    NtXent { normalize: bool, scale: f64 },
+    /// First views against their second ones and a queue of `size` second views of earlier batches (Lightly's memory bank).
+    NtXentMemoryBank { size: u32 },
+    /// Decoupled: NT-Xent without the positive in its denominator (Yeh et al. 2022).
+    Dcl,
+    /// DCL whose positives are weighted by how unlike they are, on a scale of `sigma`.
+    Dclw { sigma: f64 },
+    /// Logistic loss of each positive and each negative (SimCLR paper, table 2).
+    NtLogistic { semi_hard: bool },
+    /// Negatives may come no nearer than `margin` beyond the positive (SimCLR paper, table 2). It has no temperature.
+    MarginTriplet { margin: f64, semi_hard: bool },
+}
+
+impl Loss {
+    pub const NT_XENT: Loss = Loss::NtXent { normalize: true, scale: 1.0 };
+
+    pub fn has_temperature(self) -> bool {
+        match self {
+            Loss::NtXent { .. }
+            | Loss::NtXentMemoryBank { .. }
+            | Loss::Dcl
+            | Loss::Dclw { .. }
+            | Loss::NtLogistic { .. } => true,
+            Loss::MarginTriplet { .. } => false,
+        }
+    }
 }
 
 /// Whose statistics a batch norm sees during training.

@@ -8,8 +8,8 @@ use crate::experiment::read::Placed;
 use crate::experiment::read::evaluate::PlacedEvaluation;
 use crate::experiment::read::train::{ScheduleSection, TrainSection};
 use crate::experiment::recipe::{
-    Augmentation, Backend, Classification, Dataset, Evaluation, Head, Layer, Model, Numerics, Robustness, Schedule,
-    Split, Train,
+    Augmentation, Backend, Classification, Dataset, Evaluation, Head, Layer, Loss, Model, Numerics, Robustness,
+    Schedule, Split, Train,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::smoke;
@@ -79,11 +79,13 @@ impl Parts<'_> {
     pub fn run(&self, options: &LoadOptions, found: &mut Found) -> Option<Run> {
         let numerics = self.train.and_then(|train| numerics(train.numerics, options.backend, found));
         let are_pieces_right = self.train.is_none_or(|train| check_pieces(train.micro_batch, options.backend, found));
+        let is_loss_right = self.train.is_none_or(|train| check_loss(train.loss, options.backend, found));
         self.check_size(found);
         let facts = self.data.and_then(|data| data.facts);
         let trained = self.train.zip(facts).and_then(|(train, facts)| {
             let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
-            are_pieces_right.then_some((train_recipe(train, &steps, numerics?), bookkeeping))
+            (are_pieces_right && is_loss_right)
+                .then_some((train_recipe(train, &steps, numerics?, options.smoke), bookkeeping))
         });
         let head = self.model.map(|model| model.head);
         let evaluate = self
@@ -148,6 +150,21 @@ fn check_pieces(micro_batch: Placed<Option<u32>>, backend: Backend, found: &mut 
     }
 }
 
+/// `cuda` has kernels for NT-Xent alone.
+fn check_loss(loss: Placed<Loss>, backend: Backend, found: &mut Found) -> bool {
+    let name = match (loss.value, backend) {
+        (_, Backend::Cpu | Backend::Reference) | (Loss::NtXent { .. }, Backend::Cuda) => return true,
+        (Loss::NtXentMemoryBank { .. }, Backend::Cuda) => "NtXentMemoryBank",
+        (Loss::Dcl, Backend::Cuda) => "Dcl",
+        (Loss::Dclw { .. }, Backend::Cuda) => "Dclw",
+        (Loss::NtLogistic { .. }, Backend::Cuda) => "NtLogistic",
+        (Loss::MarginTriplet { .. }, Backend::Cuda) => "MarginTriplet",
+    };
+    let problem = Problem::new(loss.span, "train.loss", format!("the device `cuda` does not have the loss `{name}`"));
+    found.add(problem.expected("`NtXent`, with any `normalize` and `scale`; the device `cpu` has every loss"));
+    false
+}
+
 /// What lengths come to.
 struct Steps {
     batch: u32,
@@ -198,11 +215,12 @@ fn steps(train: &TrainSection, n_train: u32, is_smoke: bool, found: &mut Found) 
     Some((Steps { batch, micro_batch, length, schedule }, if is_smoke { smoke::BOOKKEEPING } else { bookkeeping }))
 }
 
-fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics) -> Train {
+fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics, is_smoke: bool) -> Train {
     Train {
         length_steps: steps.length,
         batch: steps.batch,
         micro_batch: steps.micro_batch,
+        loss: if is_smoke { smoke::loss(train.loss.value) } else { train.loss.value },
         temperature: train.temperature,
         batch_norm_scope: train.batch_norm_scope,
         optimizer: train.optimizer,

@@ -1,7 +1,7 @@
 //! `--smoke`: any experiment shrunk to seconds on a CPU. A shrunk run says so in its key and never stands in for the real one.
 
 use crate::experiment::recipe::{
-    Builtin, Classification, Dataset, Evaluation, Knn, LinearProbe, Robustness, Split, Transfer,
+    Builtin, Classification, Dataset, Evaluation, Knn, LinearProbe, Loss, Robustness, Split, Transfer,
 };
 use crate::experiment::run::Bookkeeping;
 
@@ -39,6 +39,16 @@ pub fn batch(batch: u32, n_train: u32) -> u32 {
 pub fn batch_in_pieces(batch: u32, n_train: u32) -> (u32, u32) {
     let half = (self::batch(batch, n_train) / 2).max(2);
     (2 * half, half)
+}
+
+/// A memory bank shrinks as the batch does.
+pub fn loss(loss: Loss) -> Loss {
+    match loss {
+        Loss::NtXentMemoryBank { size } => Loss::NtXentMemoryBank { size: size.div_ceil(BATCH_DIVISOR) },
+        Loss::NtXent { .. } | Loss::Dcl | Loss::Dclw { .. } | Loss::NtLogistic { .. } | Loss::MarginTriplet { .. } => {
+            loss
+        }
+    }
 }
 
 pub fn length_steps(length_steps: u64) -> u64 {

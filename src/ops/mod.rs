@@ -4,6 +4,7 @@ pub mod activation;
 pub mod batch;
 pub mod batch_norm;
 pub mod compute_weights;
+pub mod contrastive;
 pub mod conv2d;
 pub mod gemm;
 pub mod global_average_pool;

@@ -3,7 +3,7 @@
 use crate::content::Key;
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, Builtin, Dataset, DecayScope, Evaluation, Head, Initialization,
-    Knn, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem, Train,
+    Knn, LearningRate, LinearProbe, Loss, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem, Train,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::{AxisInfo, Cell, Experiment, Table};
@@ -26,6 +26,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
             length_steps: 100,
             batch,
             micro_batch: None,
+            loss: Loss::NT_XENT,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::View,
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::All },

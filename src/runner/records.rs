@@ -6,8 +6,8 @@ use crate::experiment;
 use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::model::plan::Plan;
-use crate::ops::nt_xent::loss_ratio;
-use crate::record::{self, Record, Stage};
+use crate::ops::contrastive::loss_ratio;
+use crate::record::{self, Metric, Record, Stage};
 use crate::runner::Runner;
 use crate::runner::provenance::Begun;
 use crate::train::Trained;
@@ -31,7 +31,7 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
         steps: run.train.length_steps,
         loss_first_epoch: steps.first().map(|step| mean_loss(step.epoch)),
         loss_last_epoch: last,
-        loss_ratio: last.map(|loss| loss_ratio(loss, 2 * run.train.batch as usize)),
+        loss_ratio: last.and_then(|loss| loss_ratio(run.train.loss, loss, 2 * run.train.batch as usize)),
         epochs: trained.epochs.clone(),
         peak_memory_bytes: peak_memory_bytes(),
     }

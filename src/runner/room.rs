@@ -7,7 +7,7 @@ use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::model::plan::Plan;
 use crate::model::registry;
-use crate::ops::optimizer;
+use crate::ops::{contrastive, optimizer};
 use crate::results::{RunState, State};
 use crate::runner::KEPT_FEATURES;
 use crate::store::Store;
@@ -133,7 +133,8 @@ impl Size {
         let of = |count: &dyn Fn(&Plan) -> usize| plan.as_ref().map_or(0, |plan| count(plan) as u64);
         let n_slots = optimizer::slots(&run.train.optimizer, 0).len() as u64;
         let n_parameters = of(&Plan::n_parameters);
-        let n_numbers = n_parameters * (1 + n_slots) + of(&Plan::n_buffers);
+        let n_bank = of(&|plan: &Plan| contrastive::bank_len(run.train.loss, plan.projection_width()));
+        let n_numbers = n_parameters * (1 + n_slots) + of(&Plan::n_buffers) + n_bank;
         let checkpoint_bytes = 4 * n_numbers + RECORD_BYTES;
         let history_bytes = HISTORY_BYTES_PER_STEP * run.train.length_steps + RECORD_BYTES;
         let sheet_bytes = SHEET_PICTURES * 3 * u64::from(run.model.side).pow(2);

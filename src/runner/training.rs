@@ -228,6 +228,7 @@ pub fn setting_on(run: &Run, threads: usize, device: usize) -> Setting {
     Setting {
         batch: run.train.batch as usize,
         micro_batch: run.train.micro_batch.map(|images| images as usize),
+        loss: run.train.loss,
         temperature: run.train.temperature as f32,
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,

@@ -1,7 +1,7 @@
 //! A training's state as safetensors: torchvision's names, the optimizer's slots and the position.
 //!
 //! `backbone.conv1.weight` and its like load into PyTorch as they are; `optimizer.<slot>.<name>` and the position are
-//! what a resumed run needs besides. A checkpoint kept on the way also carries the history so far, as the Parquet bytes
+//! what a resumed run needs besides, a memory bank (`ablate.bank`) among it. A checkpoint kept on the way also carries the history so far, as the Parquet bytes
 //! of the tensor `ablate.history`.
 
 use crate::checkpoint::{self, Content, Position, Reader, Tensor};
@@ -11,6 +11,7 @@ use crate::model::plan::Plan;
 use crate::record::EpochCost;
 
 const HISTORY: &str = "ablate.history";
+const BANK: &str = "ablate.bank";
 
 /// A state and what belongs to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +73,9 @@ impl Checkpoint {
             let values = &self.state.buffers[buffer.offset..buffer.offset + buffer.len];
             tensors.push(numbers(buffer.name.clone(), &[buffer.len], values));
         }
+        if !self.state.bank.is_empty() {
+            tensors.push(numbers(BANK.to_owned(), &bank_shape(self.state.bank.len(), plan), &self.state.bank));
+        }
         let position = Position {
             step: self.state.step,
             slots: self.state.optimizer.iter().map(|(name, _)| *name).collect(),
@@ -103,8 +107,26 @@ impl Checkpoint {
             let place = &mut buffers[buffer.offset..buffer.offset + buffer.len];
             reader.numbers(&buffer.name, &[buffer.len], place)?;
         }
-        let state = State { parameters, buffers, optimizer, step: reader.position.step };
+        let bank = bank(&reader, plan)?;
+        let state = State { parameters, buffers, optimizer, bank, step: reader.position.step };
         let history_bytes = reader.bytes(HISTORY)?.map(<[u8]>::to_vec);
         Ok(Checkpoint { state, epochs: reader.position.epochs, history_bytes })
     }
+}
+
+/// Rows × projection width.
+fn bank_shape(len: usize, plan: &Plan) -> [usize; 2] {
+    let width = plan.projection_width();
+    [len / width.max(1), width]
+}
+
+/// The memory bank of the file; empty where there is none.
+fn bank(reader: &Reader, plan: &Plan) -> Result<Vec<f32>, CheckpointError> {
+    let shapes = reader.shapes();
+    let Some((_, shape)) = shapes.iter().find(|(name, _)| name == BANK) else { return Ok(Vec::new()) };
+    // The header was checked against the file's length, so that no shape asks for more than is there.
+    let len = shape.iter().product();
+    let mut bank = vec![0.0; len];
+    reader.numbers(BANK, &bank_shape(len, plan), &mut bank)?;
+    Ok(bank)
 }

@@ -144,7 +144,7 @@ impl<'a> Course<'a> {
 fn finite_state(executor: &dyn Executor) -> Result<State, TrainError> {
     let state = executor.save();
     let slots = state.optimizer.iter().flat_map(|(_, slot)| slot);
-    if state.parameters.iter().chain(&state.buffers).chain(slots).any(|value| !value.is_finite()) {
+    if state.parameters.iter().chain(&state.buffers).chain(&state.bank).chain(slots).any(|value| !value.is_finite()) {
         return Err(TrainError::NotFinite { what: "a parameter or its momentum", step: state.step.saturating_sub(1) });
     }
     Ok(state)

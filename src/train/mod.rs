@@ -1,5 +1,6 @@
 //! The SimCLR loop: batch → two views → gradients → update → metrics, and nothing hidden behind it.
 
+mod bank;
 pub mod checkpoint;
 pub mod cost;
 mod course;
@@ -86,7 +87,8 @@ fn initial(executor: &dyn Executor, run: &Run, pool: &Pool) -> Checkpoint {
     let (parameters, buffers) = pool.install(|| initialize(plan, run.model.initialization, run.seed));
     let blank = executor.save();
     let optimizer = blank.optimizer.into_iter().map(|(name, slot)| (name, vec![0.0; slot.len()])).collect();
-    Checkpoint::of(State { parameters, buffers, optimizer, step: 0 })
+    let bank = bank::initial(blank.bank.len(), plan.projection_width(), run.seed);
+    Checkpoint::of(State { parameters, buffers, optimizer, bank, step: 0 })
 }
 
 /// Trains `run`'s encoder on `images`, from its start or from the bytes a watcher kept.

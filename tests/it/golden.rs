@@ -166,6 +166,7 @@ fn executor(run: &Run, pool: &Pool) -> Box<dyn Executor> {
     let setting = Setting {
         batch: run.train.batch as usize,
         micro_batch: None,
+        loss: run.train.loss,
         temperature: run.train.temperature as f32,
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,

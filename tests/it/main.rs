@@ -11,6 +11,7 @@ mod hostile;
 mod kernels;
 #[cfg(unix)]
 mod kill;
+mod losses;
 mod miniature;
 #[cfg(unix)]
 mod processes;

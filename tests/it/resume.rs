@@ -10,6 +10,8 @@ use ablate::train::{KeepError, Progress, Request, TrainError, Trained, Watcher, 
 use crate::harness::{MINIATURE, base_run, slow_tests, tally};
 
 const OPTIMIZERS: [&str; 3] = ["Lars(flavour: Google, momentum: 0.9)", "Adam", "Sgd(momentum: 0.9)"];
+/// A loss whose state is more than the weights'.
+const WITH_BANK: &str = "Sgd(momentum: 0.9), loss: NtXentMemoryBank(size: 10)";
 const SCOPES: [&str; 2] = ["Joint", "View"];
 
 /// Keeps checkpoints in memory, and asks the training to leave after so many steps.
@@ -62,6 +64,7 @@ fn sitting(
     let setting = Setting {
         batch: run.train.batch as usize,
         micro_batch: None,
+        loss: run.train.loss,
         temperature: run.train.temperature as f32,
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,
@@ -135,5 +138,6 @@ fn stopped_after_any_step_the_bits_are_the_same() {
     } else {
         stops += check(OPTIMIZERS[0], SCOPES[0], 3);
     }
+    stops += check(WITH_BANK, SCOPES[1], 4);
     tally("stopped at any step and gone on with", "resume: steps", stops);
 }

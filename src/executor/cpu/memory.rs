@@ -8,7 +8,7 @@ use crate::executor::schedule::Schedule;
 use crate::executor::{ExecutorError, Setting};
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::batch_norm::Normalization;
-use crate::ops::optimizer;
+use crate::ops::{contrastive, optimizer};
 
 /// Images evaluated at once.
 pub const EVALUATION_IMAGES: usize = 256;
@@ -32,6 +32,7 @@ pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
         + plan.n_parameters() * (2 + n_slots)
         + plan.n_buffers()
         + projections
+        + contrastive::bank_len(setting.loss, plan.projection_width())
         + Pieces::n_numbers(plan, setting);
     let of_ops: u64 =
         plan.ops.iter().map(|op| op_bytes(op, &training) + n_winners(op, &training, &evaluation) as u64).sum();

@@ -23,7 +23,8 @@ use crate::executor::schedule::Schedule;
 use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms, check};
 use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
-use crate::ops::{nt_xent, optimizer};
+use crate::ops::contrastive::Objective;
+use crate::ops::optimizer;
 
 /// Views an image: the batch of every training operation is this many times `Setting::piece`.
 const N_VIEWS: usize = 2;
@@ -71,7 +72,7 @@ pub struct CpuExecutor {
     /// Of the whole batch.
     projections: Vec<f32>,
     pieces: Pieces,
-    workspace: nt_xent::Workspace,
+    objective: Objective,
     timings: Vec<OpTime>,
 }
 
@@ -118,7 +119,7 @@ impl CpuExecutor {
             statistics: Statistics::default(),
             projections: vec![0.0; n_rows * width],
             pieces: Pieces::new(&plan, setting),
-            workspace: nt_xent::Workspace::new(n_rows, width),
+            objective: Objective::new(setting.loss, setting.temperature, n_rows, width),
             timings: vec![OpTime::default(); plan.ops.len()],
             setting: setting.clone(),
             training,
@@ -181,6 +182,7 @@ impl Executor for CpuExecutor {
             weights::from_torch(&self.plan, torch, own);
         }
         self.buffers.copy_from_slice(&state.buffers);
+        self.objective.load_bank(&state.bank);
         self.step = state.step;
     }
 
@@ -189,6 +191,7 @@ impl Executor for CpuExecutor {
             parameters: weights::to_torch(&self.plan, &self.parameters),
             buffers: self.buffers.clone(),
             optimizer: self.slots.iter().map(|(name, slot)| (*name, weights::to_torch(&self.plan, slot))).collect(),
+            bank: self.objective.bank().to_vec(),
             step: self.step,
         }
     }

@@ -6,7 +6,6 @@ use crate::executor::Setting;
 use crate::executor::cpu::memory::parts;
 use crate::executor::cpu::{CpuExecutor, N_VIEWS, Pass};
 use crate::model::plan::Plan;
-use crate::ops::nt_xent;
 
 /// Numbers that one thread adds at a time.
 const ADDED_AT_ONCE: usize = 1 << 14;
@@ -52,10 +51,7 @@ impl CpuExecutor {
             (self.training.value(self.plan.projection), self.training.gradient(self.plan.projection));
         let [projections, gradient] = parts(&mut self.arena, [value, gradient]);
         self.projections.copy_from_slice(projections);
-        let width = self.plan.projection_width();
-        let temperature = self.setting.temperature;
-        let loss =
-            nt_xent::forward_backward(projections, width, temperature, gradient, &mut self.workspace, &self.pool);
+        let loss = self.objective.forward_backward(self.step, projections, gradient, &self.pool);
         self.backward();
         loss
     }
@@ -69,14 +65,8 @@ impl CpuExecutor {
             self.forward(Pass::Training);
             self.keep_projections(piece);
         }
-        let loss = nt_xent::forward_backward(
-            &self.projections,
-            self.plan.projection_width(),
-            self.setting.temperature,
-            &mut self.pieces.projection_gradients,
-            &mut self.workspace,
-            &self.pool,
-        );
+        let gradients = &mut self.pieces.projection_gradients;
+        let loss = self.objective.forward_backward(self.step, &self.projections, gradients, &self.pool);
         self.pieces.gradient_total.fill(0.0);
         for piece in 0..n_pieces {
             self.take_views(views, piece);

@@ -3,6 +3,7 @@
 use crate::device::gpu::{Address, Element};
 use crate::executor::Setting;
 use crate::executor::cuda::network::{N_VIEWS, Network, Pass, evaluation_images};
+use crate::experiment::recipe;
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::conv2d;
 use crate::ops::nt_xent::cuda::{self as nt_xent, Loss};
@@ -126,11 +127,29 @@ impl Memory {
 }
 
 /// The loss over all views of a step.
+///
+/// # Panics
+/// For a loss without kernels: the executor refuses it before it lays anything out.
 pub fn loss(network: &Network) -> Loss {
+    let (normalize, scale) = kernels_of(network.setting.loss).expect("a loss that has kernels");
     Loss {
         n_views: N_VIEWS * network.setting.batch,
         width: network.plan.projection_width(),
         inverse_temperature: 1.0 / network.setting.temperature,
+        normalize,
+        scale,
+    }
+}
+
+/// Whether NT-Xent's kernels compute the loss of cosines, and its scale; none for another loss, which has no kernels.
+pub fn kernels_of(loss: recipe::Loss) -> Option<(bool, f64)> {
+    match loss {
+        recipe::Loss::NtXent { normalize, scale } => Some((normalize, scale)),
+        recipe::Loss::NtXentMemoryBank { .. }
+        | recipe::Loss::Dcl
+        | recipe::Loss::Dclw { .. }
+        | recipe::Loss::NtLogistic { .. }
+        | recipe::Loss::MarginTriplet { .. } => None,
     }
 }
 

@@ -209,6 +209,7 @@ impl CudaExecutor {
             parameters: self.read_flat(self.memory.parameters)?,
             buffers: self.read_f32(self.memory.running, self.network.plan.n_buffers())?,
             optimizer: self.slot_names.iter().zip(self.memory.slots).map(slot).collect::<Result<_, GpuError>>()?,
+            bank: Vec::new(),
             step: self.step,
         })
     }
@@ -325,6 +326,9 @@ fn ensure_sound(plan: &Plan, setting: &Setting) -> Result<(), ExecutorError> {
     if setting.batch < 2 || setting.piece() == 0 || !setting.batch.is_multiple_of(setting.piece()) {
         let text = "expected a batch of at least 2 images, in pieces of equal size";
         return Err(ExecutorError::Device(text.to_owned()));
+    }
+    if memory::kernels_of(setting.loss).is_none() {
+        return Err(ExecutorError::Device("the `cuda` executor has no kernels but NT-Xent's".to_owned()));
     }
     check::refusal(plan).map_or(Ok(()), |refusal| Err(ExecutorError::Device(refusal)))
 }

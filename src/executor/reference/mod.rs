@@ -1,9 +1,10 @@
 //! The typed model trained through dfdx's own tape: slow, obviously right, the oracle of the other executors.
 
+mod loss;
 mod nt_xent;
 
 use dfdx::shapes::Axis;
-use dfdx::tensor::{AsArray, CpuError};
+use dfdx::tensor::CpuError;
 use dfdx::tensor_ops::{Backward, TryConcatAlong};
 
 use crate::device::Pool;
@@ -13,6 +14,7 @@ use crate::model::plan::Plan;
 use crate::model::registry::{self, NotCompiled};
 use crate::model::tape::Recorded;
 use crate::model::typed::TypedModel;
+use crate::ops::contrastive;
 use crate::ops::optimizer::{self, Step};
 
 /// Pixels that go through an evaluation at once: 64 images of 32 × 32, which bounds its memory.
@@ -24,6 +26,8 @@ pub struct ReferenceExecutor {
     setting: Setting,
     pool: Pool,
     slots: Vec<(&'static str, Vec<f32>)>,
+    /// The memory bank, where the loss has one.
+    bank: Vec<f32>,
     step: u64,
     projections: Vec<f32>,
     gradients: Vec<f32>,
@@ -38,8 +42,10 @@ impl ReferenceExecutor {
     /// For a model that no recipe names.
     pub fn of_model(model: Box<dyn TypedModel>, setting: &Setting) -> ReferenceExecutor {
         let slots = optimizer::slots(&setting.optimizer, model.plan().n_parameters());
+        let bank = vec![0.0; contrastive::bank_len(setting.loss, model.plan().projection_width())];
         ReferenceExecutor {
             model,
+            bank,
             setting: setting.clone(),
             pool: Pool::new(setting.threads),
             slots,
@@ -57,13 +63,17 @@ struct Pass {
     gradients: Vec<f32>,
 }
 
-fn forward_backward(model: &mut dyn TypedModel, views: &[f32], setting: &Setting) -> Result<Pass, CpuError> {
+fn forward_backward(
+    model: &mut dyn TypedModel,
+    views: &[f32],
+    setting: &Setting,
+    bank: &[f32],
+) -> Result<Pass, CpuError> {
     let projections = project(model, views, setting.batch_norm_scope)?;
     let values = projections.as_vec();
-    let loss = nt_xent::nt_xent(projections, setting.temperature)?;
-    let loss_value = loss.array();
-    let gradients = model.gradients(&loss.try_backward()?);
-    Ok(Pass { loss: loss_value, projections: values, gradients })
+    let (loss, recorded) = loss::record(projections, setting, bank)?;
+    let gradients = model.gradients(&recorded.try_backward()?);
+    Ok(Pass { loss, projections: values, gradients })
 }
 
 /// The projections of both views, first views first. Batch norm sees one view at a time or both at once; a batch is one piece.
@@ -89,18 +99,24 @@ impl Executor for ReferenceExecutor {
 
     fn load(&mut self, state: &State) {
         self.model.load(&state.parameters, &state.buffers);
+        assert_eq!(state.bank.len(), self.bank.len(), "the memory bank of the state and of the setting");
         self.slots.clone_from(&state.optimizer);
+        self.bank.copy_from_slice(&state.bank);
         self.step = state.step;
     }
 
     fn save(&self) -> State {
         let (parameters, buffers) = self.model.save();
-        State { parameters, buffers, optimizer: self.slots.clone(), step: self.step }
+        State { parameters, buffers, optimizer: self.slots.clone(), bank: self.bank.clone(), step: self.step }
     }
 
     fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
-        let (model, setting) = (self.model.as_mut(), &self.setting);
-        let pass = self.pool.install(|| forward_backward(model, views, setting)).map_err(device_error)?;
+        let (model, setting, bank) = (self.model.as_mut(), &self.setting, &self.bank);
+        let pass = self.pool.install(|| forward_backward(model, views, setting, bank)).map_err(device_error)?;
+        if !self.bank.is_empty() {
+            let width = self.model.plan().projection_width();
+            contrastive::bank::enqueue(&mut self.bank, width, self.step, &pass.projections);
+        }
         self.projections = pass.projections;
         self.gradients = pass.gradients;
         Ok(pass.loss)

@@ -10,12 +10,15 @@ use crate::model::tape::{Recorded, Recording};
 const SHORTEST: f32 = 1e-12;
 
 /// Mean over all 2N views i of −log( exp(sᵢⱼ/T) / Σ_{k≠i} exp(sᵢₖ/T) ), where j is the other view of i's image and s the
-/// cosine similarity. `projections`: the N first views, then the N second ones. Source: SimCLR paper, equation 1.
-pub fn nt_xent(projections: Recorded, temperature: f32) -> Result<Tensor<Rank0, f32, Cpu, Recording>, CpuError> {
+/// cosine similarity, or without `normalize` the dot product. `projections`: the N first views, then the N second ones.
+/// Source: SimCLR paper, equation 1.
+pub fn nt_xent(
+    projections: Recorded,
+    temperature: f32,
+    normalize: bool,
+) -> Result<Tensor<Rank0, f32, Cpu, Recording>, CpuError> {
     let shape = *projections.shape();
-    let squares = projections.with_empty_tape().try_square()?.try_sum::<(usize,), Axis<1>>()?;
-    let lengths = squares.try_clamp(SHORTEST * SHORTEST, f32::MAX)?.try_sqrt()?;
-    let unit = projections.try_div(lengths.try_broadcast_like::<_, Axis<1>>(&shape)?)?;
+    let unit = if normalize { normalized(projections)? } else { projections };
     // A product's two sides must be two tensors to the tape, and a permuted tensor is still the same one.
     let columns = unit.with_empty_tape().try_mul(1.0)?.try_permute::<(usize, usize), Axes2<1, 0>>()?;
     let cosines = unit.try_matmul(columns)?;
@@ -24,6 +27,13 @@ pub fn nt_xent(projections: Recorded, temperature: f32) -> Result<Tensor<Rank0, 
     let positives = logits.with_empty_tape().try_mul(partner)?.try_sum::<(usize,), Axis<1>>()?;
     let denominators = logits.try_add(itself)?.try_logsumexp::<(usize,), Axis<1>>()?;
     denominators.try_sub(positives)?.try_mean()
+}
+
+fn normalized(projections: Recorded) -> Result<Recorded, CpuError> {
+    let shape = *projections.shape();
+    let squares = projections.with_empty_tape().try_square()?.try_sum::<(usize,), Axis<1>>()?;
+    let lengths = squares.try_clamp(SHORTEST * SHORTEST, f32::MAX)?.try_sqrt()?;
+    projections.try_div(lengths.try_broadcast_like::<_, Axis<1>>(&shape)?)
 }
 
 type Mask = Tensor<(usize, usize), f32, Cpu>;

@@ -9,7 +9,7 @@ use super::ReferenceExecutor;
 use super::nt_xent::nt_xent;
 use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::{
-    Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem,
+    Backbone, BatchNormScope, DecayScope, Head, Initialization, Loss, Model, Numerics, Optimizer, Stem,
 };
 
 use crate::model::plan::{ParameterKind, Plan};
@@ -44,7 +44,7 @@ fn golden_fill(plan: &Plan) -> State {
     };
     let parameters = plan.parameters.iter().enumerate().flat_map(fill).collect();
     let buffers = plan.buffers.iter().flat_map(|buffer| vec![buffer.initial; buffer.len]).collect();
-    State { parameters, buffers, optimizer: Vec::new(), step: 0 }
+    State { parameters, buffers, optimizer: Vec::new(), bank: Vec::new(), step: 0 }
 }
 
 /// View `view` of step `step`, height × width × channels.
@@ -99,6 +99,7 @@ fn golden_run(golden: &Value) -> GoldenRun {
     let setting = Setting {
         batch: n,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: number(&golden["temperature"]) as f32,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd {
@@ -182,6 +183,7 @@ fn twin_executor(scope: BatchNormScope, threads: usize) -> ReferenceExecutor {
     let setting = Setting {
         batch: 6,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: scope,
         optimizer,
@@ -303,7 +305,7 @@ fn the_loss_is_finite_and_that_of_the_paper() {
     for temperature in [0.01, 0.07, 0.5, 1.0] {
         for values in [&random, &equal, &with_zeros] {
             let leaf: Tensor<(usize, usize), f32, Cpu> = Cpu::default().tensor_from_vec(values.clone(), (12, 5));
-            let loss = nt_xent(leaf.leaky_trace(), temperature).unwrap();
+            let loss = nt_xent(leaf.leaky_trace(), temperature, true).unwrap();
             let (found, expected) = (f64::from(loss.array()), exact_loss(values, 5, f64::from(temperature)));
             assert!(
                 (found - expected).abs() <= 2e-5 * expected.abs().max(1.0),
@@ -324,6 +326,7 @@ fn models_of_several_sides_evaluate() {
         let setting = Setting {
             batch: 1,
             micro_batch: None,
+            loss: Loss::NT_XENT,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::Joint,
             optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },

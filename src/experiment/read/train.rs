@@ -2,10 +2,10 @@
 
 use crate::experiment::length::{Length, length};
 use crate::experiment::problem::{Found, Problem};
-use crate::experiment::read::scalar::{below_one, boolean, count, not_negative, positive};
+use crate::experiment::read::scalar::{below_one, boolean, count, not_negative, positive, real};
 use crate::experiment::read::{At, Fields, Placed, record, unit, variant};
 use crate::experiment::recipe::{
-    BatchNormScope, DecayScope, LarsFlavour, LearningRate, Numerics, Optimizer, Scaling, WarmupForm,
+    BatchNormScope, DecayScope, LarsFlavour, LearningRate, Loss, Numerics, Optimizer, Scaling, WarmupForm,
 };
 use crate::experiment::tree::{Kind, Literal, Node};
 
@@ -15,6 +15,7 @@ pub struct TrainSection {
     pub length: Placed<Length>,
     pub batch: Placed<u32>,
     pub micro_batch: Placed<Option<u32>>,
+    pub loss: Placed<Loss>,
     pub temperature: f64,
     pub batch_norm_scope: BatchNormScope,
     pub optimizer: Optimizer,
@@ -37,6 +38,7 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
     record(at, found, "Train", |fields| {
         let length = fields.placed("length", Length::Epochs(10), |at, found| length(at, found, 0));
         let batch = fields.placed("batch", 256, |at, found| count(at, found, 2..=1 << 20));
+        let loss = fields.placed("loss", Loss::NT_XENT, loss);
         let temperature = fields.optional("temperature", 0.5, positive);
         let batch_norm_scope = fields.placed("batch_norm_scope", BatchNormScope::View, batch_norm_scope);
         let micro_batch = fields.placed("micro_batch", None, micro_batch);
@@ -59,6 +61,7 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
             length: length?,
             batch: batch?,
             micro_batch: micro_batch?,
+            loss: loss?,
             temperature: temperature?,
             batch_norm_scope: batch_norm_scope?.value,
             optimizer: optimizer?,
@@ -69,6 +72,53 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
             checkpoint_every: checkpoint_every?,
         })
     })
+}
+
+fn loss(at: &At, found: &mut Found) -> Option<Loss> {
+    variant(
+        at,
+        found,
+        &[
+            ("NtXent", nt_xent),
+            ("NtXentMemoryBank", memory_bank),
+            ("Dcl", |_| Some(Loss::Dcl)),
+            ("Dclw", dclw),
+            ("NtLogistic", nt_logistic),
+            ("MarginTriplet", margin_triplet),
+        ],
+    )
+}
+
+fn nt_xent(fields: &mut Fields) -> Option<Loss> {
+    let normalize = fields.optional("normalize", true, boolean);
+    let scale = fields.optional("scale", 1.0, positive);
+    Some(Loss::NtXent { normalize: normalize?, scale: scale? })
+}
+
+/// Default: the smaller of the two sizes that Lightly's documentation names.
+fn memory_bank(fields: &mut Fields) -> Option<Loss> {
+    let size = fields.optional("size", 4096, |at, found| count(at, found, 1..=1 << 20));
+    Some(Loss::NtXentMemoryBank { size: size? })
+}
+
+/// Default: Lightly's.
+fn dclw(fields: &mut Fields) -> Option<Loss> {
+    let sigma = fields.optional("sigma", 0.5, positive);
+    Some(Loss::Dclw { sigma: sigma? })
+}
+
+fn nt_logistic(fields: &mut Fields) -> Option<Loss> {
+    let semi_hard = fields.optional("semi_hard", false, boolean);
+    Some(Loss::NtLogistic { semi_hard: semi_hard? })
+}
+
+/// Default: the smallest above 0 of the margins that the SimCLR paper tries (appendix B.10). Cosines differ by 2 at most.
+fn margin_triplet(fields: &mut Fields) -> Option<Loss> {
+    let margin = fields.optional("margin", 0.4, |at, found| {
+        real(at, found, "a number from 0 to 2", |margin| (0.0..=2.0).contains(&margin))
+    });
+    let semi_hard = fields.optional("semi_hard", false, boolean);
+    Some(Loss::MarginTriplet { margin: margin?, semi_hard: semi_hard? })
 }
 
 fn batch_norm_scope(at: &At, found: &mut Found) -> Option<BatchNormScope> {

@@ -3,8 +3,8 @@
 use crate::content::Key;
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Evaluation, Head, HueKind,
-    Initialization, Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule,
-    Split, Stem, Train, WarmupForm,
+    Initialization, Knn, LarsFlavour, LearningRate, LinearProbe, Loss, Metric, Model, Numerics, Optimizer, Scaling,
+    Schedule, Split, Stem, Train, WarmupForm,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 
@@ -55,6 +55,7 @@ pub fn rich_run() -> Run {
             length_steps: 100,
             batch: 64,
             micro_batch: None,
+            loss: Loss::NT_XENT,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::View,
             optimizer: LARS,
@@ -199,9 +200,10 @@ pub const VIEW_CHANGES: [Change; 31] = [
     ("std.2", Moves::Pretrain, |run| run.views[9] = normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.2])),
 ];
 
-pub const TRAIN_CHANGES: [Change; 29] = [
+pub const TRAIN_CHANGES: [Change; 30] = [
     ("length", Moves::Pretrain, |run| run.train.length_steps += 1),
     ("batch", Moves::Pretrain, |run| run.train.batch += 1),
+    ("loss", Moves::Pretrain, |run| run.train.loss = Loss::Dcl),
     ("temperature", Moves::Pretrain, |run| run.train.temperature = 0.1),
     ("batch_norm_scope", Moves::Pretrain, |run| run.train.batch_norm_scope = BatchNormScope::Joint),
     ("scope of micro-batches", Moves::Pretrain, |run| run.train.batch_norm_scope = BatchNormScope::MicroBatchJoint),

@@ -68,6 +68,7 @@ fn check_changes(base: &Run) {
                 length_steps: _,
                 batch: _,
                 micro_batch: _,
+                loss: _,
                 temperature: _,
                 batch_norm_scope: _,
                 optimizer: _,

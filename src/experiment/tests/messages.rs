@@ -9,7 +9,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 49] = [
+const CASES: [Case; 51] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -62,6 +62,13 @@ const CASES: [Case; 49] = [
         &[],
     ),
     ("numerics", "Experiment(question: \"q\", dataset: Builtin, train: (numerics: Bf16), evaluate: [])", &[]),
+    ("unknown loss", "Experiment(question: \"q\", dataset: Builtin, train: (loss: NtXnet(scale: 2)))", &[]),
+    (
+        "numbers of losses",
+        "Experiment(question: \"q\", dataset: Builtin, train: (batch: 64),
+            sweep: [Axis(\"train.loss\", [NtXent(scale: 0), NtXentMemoryBank(size: 0), Dclw(sigma: -1), NtLogistic(margin: 1), MarginTriplet(margin: 2.5)])])",
+        &[],
+    ),
     (
         "micro-batch without its scope",
         "Experiment(question: \"q\", dataset: Builtin, train: (batch: 256, micro_batch: 64))",

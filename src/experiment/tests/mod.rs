@@ -4,6 +4,7 @@ mod changes;
 mod evaluations;
 mod hostile;
 mod keys;
+mod losses;
 mod messages;
 mod robustness;
 mod shipped;

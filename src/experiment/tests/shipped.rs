@@ -3,16 +3,19 @@
 use super::{options, sound};
 use crate::experiment::recipe::{
     Augmentation, Backbone, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization, Knn,
-    LearningRate, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Stem, Train,
+    LearningRate, Loss, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Stem, Train,
 };
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 9] = [
+const SHIPPED: [(&str, &str, usize); 12] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
     ("augmentations", include_str!("../../../experiments/augmentations.ron"), 7),
+    ("crop_and_colour", include_str!("../../../experiments/crop_and_colour.ron"), 3),
+    ("losses", include_str!("../../../experiments/losses.ron"), 11),
+    ("temperature_and_norm", include_str!("../../../experiments/temperature_and_norm.ron"), 6),
     ("projection_head", include_str!("../../../experiments/projection_head.ron"), 7),
     ("head_layers", include_str!("../../../experiments/head_layers.ron"), 8),
     ("record", include_str!("../../../experiments/record.ron"), 1),
@@ -67,6 +70,7 @@ fn lightly_train() -> Train {
         length_steps: 10 * (50_000 / 256),
         batch: 256,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
@@ -126,6 +130,7 @@ fn the_record_is_the_published_recipe() {
         length_steps: 500 * (50_000 / 512),
         batch: 512,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4, decay: DecayScope::All },
@@ -197,6 +202,10 @@ fn every_other_choice_of_the_reference_is_one() {
     check("views[5]", &["Normalize(Cifar10)", "Normalize(Cifar100)", "Normalize(mean: (0, 0, 0), std: (1, 1, 1))"]);
     check("train.length", &["Steps(1)", "Examples(1)", "Epochs(0)"]);
     check("train.batch_norm_scope", &["Joint"]);
+    check("train.loss", &["Dcl", "Dclw(sigma: 0.5)", "NtLogistic(semi_hard: false)", "NtXentMemoryBank(size: 4096)"]);
+    check("train.loss", &["MarginTriplet(margin: 0.4, semi_hard: false)"]);
+    check("train.loss.normalize", &["false"]);
+    check("train.loss.scale", &["2.0"]);
     for scope in ["MicroBatchView", "MicroBatchJoint"] {
         check("train", &[&format!("(micro_batch: 64, batch_norm_scope: {scope})")]);
     }

@@ -10,9 +10,9 @@ use crate::ops::nt_xent::normalize::{NORM_MIN, dot, normalize};
 use crate::ops::nt_xent::positive_of;
 
 /// Anchors a block: the rows of a tile.
-pub(super) const BLOCK_ANCHORS: usize = 64;
+pub(in crate::ops) const BLOCK_ANCHORS: usize = 64;
 /// Views an anchor is compared with at a time: the columns of a tile.
-pub(super) const TILE_VIEWS: usize = 256;
+pub(in crate::ops) const TILE_VIEWS: usize = 256;
 /// Interleaved sums of a row.
 const LANES: usize = 16;
 
@@ -194,7 +194,7 @@ impl Similarities<'_> {
 
 /// Turns Σ_j weight·z_j, of which `scale` makes dL/dz, into dL/dx: (g − (g·z) z)/‖x‖, or g/1e-12 where the norm was
 /// raised to that constant.
-fn through_normalization(gradient: &mut [f32], unit: &[f32], norm: f64, scale: f64) {
+pub(in crate::ops) fn through_normalization(gradient: &mut [f32], unit: &[f32], norm: f64, scale: f64) {
     let along = if norm < NORM_MIN { 0.0 } else { dot(gradient, unit) };
     let factor = scale / norm.max(NORM_MIN);
     for (value, &z) in gradient.iter_mut().zip(unit) {
@@ -203,21 +203,21 @@ fn through_normalization(gradient: &mut [f32], unit: &[f32], norm: f64, scale: f
 }
 
 /// The ranges of columns of the tiles, in order.
-pub(super) fn column_ranges(n_views: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(in crate::ops) fn column_ranges(n_views: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..n_views).step_by(TILE_VIEWS).map(move |start| start..n_views.min(start + TILE_VIEWS))
 }
 
 /// log Σ exp of a row that comes in pieces: the sum is kept relative to the largest logit so far.
 #[derive(Debug, Clone, Copy)]
-struct RunningSum {
+pub(in crate::ops) struct RunningSum {
     maximum: f32,
     sum: f64,
 }
 
 impl RunningSum {
-    const EMPTY: RunningSum = RunningSum { maximum: f32::NEG_INFINITY, sum: 0.0 };
+    pub const EMPTY: RunningSum = RunningSum { maximum: f32::NEG_INFINITY, sum: 0.0 };
 
-    fn add(&mut self, logits: &[f32]) {
+    pub fn add(&mut self, logits: &[f32]) {
         let maximum = maximum(logits).max(self.maximum);
         if maximum == f32::NEG_INFINITY {
             return;
@@ -229,7 +229,7 @@ impl RunningSum {
         self.sum += sum_of_exponentials(logits, maximum);
     }
 
-    fn logarithm(&self) -> f64 {
+    pub fn logarithm(&self) -> f64 {
         f64::from(self.maximum) + libm::log(self.sum)
     }
 }
@@ -264,6 +264,6 @@ fn sum_of_exponentials(logits: &[f32], maximum: f32) -> f64 {
 }
 
 /// ln(1 + eˣ), exact at both ends.
-fn softplus(x: f64) -> f64 {
+pub(in crate::ops) fn softplus(x: f64) -> f64 {
     if x > 0.0 { x + libm::log1p(libm::exp(-x)) } else { libm::log1p(libm::exp(x)) }
 }

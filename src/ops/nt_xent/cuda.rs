@@ -31,6 +31,10 @@ pub struct Loss {
     pub width: usize,
     /// 1/T.
     pub inverse_temperature: f32,
+    /// Cosines, else dot products. The metrics are of cosines either way.
+    pub normalize: bool,
+    /// Of the loss and its gradient.
+    pub scale: f64,
 }
 
 /// Where the loss reads and writes.
@@ -187,7 +191,7 @@ pub(super) fn nodes_cut(loss: &Loss, places: &Places, tiling: &Tiling) -> Vec<No
     loss.check(4);
     let scratch = Scratch::of(loss, tiling, places.scratch);
     let mut nodes = vec![
-        normalize(loss, places.projections, &scratch),
+        normalize(loss, loss.normalize, places.projections, &scratch),
         sums(loss, tiling, &scratch),
         anchors(loss, tiling, places.anchor_losses, &scratch),
         mean(loss, places),
@@ -200,7 +204,7 @@ pub(super) fn nodes_cut(loss: &Loss, places: &Places, tiling: &Tiling) -> Vec<No
     nodes
 }
 
-fn normalize(loss: &Loss, projections: Address, scratch: &Scratch) -> Node {
+fn normalize(loss: &Loss, is_normalized: bool, projections: Address, scratch: &Scratch) -> Node {
     let arguments = vec![
         pointer(scratch.unit),
         pointer(scratch.norms),
@@ -208,6 +212,7 @@ fn normalize(loss: &Loss, projections: Address, scratch: &Scratch) -> Node {
         int(loss.n_views),
         int(loss.width),
         int(loss.stride()),
+        int(usize::from(is_normalized)),
     ];
     launch("nt_xent_normalize", [loss.padded_views() / 8, 1, 1], [256, 1, 1], arguments)
 }
@@ -256,6 +261,7 @@ fn mean(loss: &Loss, places: &Places) -> Node {
         pointer(places.step),
         pointer(places.anchor_losses),
         int(loss.n_views),
+        Argument::F64(loss.scale),
     ];
     launch("nt_xent_mean", [1, 1, 1], [256, 1, 1], arguments)
 }
@@ -320,7 +326,7 @@ impl Panel<'_> {
             int(self.rows),
             int(self.first_row),
             int(self.splits()),
-            Argument::F64(f64::from(loss.inverse_temperature) / loss.n_views as f64),
+            Argument::F64(f64::from(loss.inverse_temperature) / loss.n_views as f64 * loss.scale),
         ];
         launch("nt_xent_gradient", [self.rows / 4, 1, 1], [128, 1, 1], arguments)
     }
@@ -347,7 +353,7 @@ pub(super) fn metrics_nodes_cut(loss: &Loss, places: &MetricsPlaces, tiling: &Ti
     let splits = loss.column_tiles().div_ceil(tiling.sum_tiles);
     let (views, stride, padded) = (int(loss.n_views), int(loss.stride()), int(loss.padded_views()));
     vec![
-        normalize(loss, places.projections, &scratch),
+        normalize(loss, true, places.projections, &scratch),
         launch("nt_xent_squares", rows, [256, 1, 1], of_squares.chain([views, stride]).collect()),
         launch(
             "nt_xent_neighbours",

@@ -41,7 +41,13 @@ fn read_f64(emulator: &mut Emulator, address: Address, n: usize) -> Vec<f64> {
 }
 
 fn loss_of(projections: &[f32], width: usize, temperature: f32) -> Loss {
-    Loss { n_views: projections.len() / width, width, inverse_temperature: 1.0 / temperature }
+    Loss {
+        n_views: projections.len() / width,
+        width,
+        inverse_temperature: 1.0 / temperature,
+        normalize: true,
+        scale: 1.0,
+    }
 }
 
 /// Scratch full of NaN, as large as any cut needs that keeps all weights.
@@ -160,6 +166,26 @@ fn agrees_with_the_processor_and_the_formula() {
                 let of_processor = relative_error(&wanted.gradient, &true_gradient);
                 assert!(error < 1e-5, "{name}: gradient off by {error}, the processor's by {of_processor}");
             }
+        }
+    }
+}
+
+#[test]
+fn products_and_scales_agree_with_the_processor() {
+    let mut emulator = Emulator::with(Order::FORWARD, &[SOURCE], Element::F32);
+    for (n, width) in [(2, 4), (33, 9), (75, 20)] {
+        let projections: Vec<f32> = pairs(2, n, width, 1.0).iter().map(|x| 3.0 * x).collect();
+        for (temperature, normalize, scale) in [(10.0, false, 1.0), (0.5, false, 0.5), (0.1, true, 2.0)] {
+            let recipe = crate::experiment::recipe::Loss::NtXent { normalize, scale };
+            let mut objective = crate::ops::contrastive::Objective::new(recipe, temperature, 2 * n, width);
+            let mut gradient = vec![f32::NAN; projections.len()];
+            let wanted = objective.forward_backward(0, &projections, &mut gradient, &Pool::new(1));
+            let loss = Loss { normalize, scale, ..loss_of(&projections, width, temperature) };
+            let found = compute(&projections, &loss, (n > 32).then_some(&FINE), &mut emulator);
+            let name = format!("N {n} D {width} T {temperature} {normalize} {scale}");
+            assert!((found.loss - wanted).abs() < 3e-6 * (1.0 + wanted), "{name}: {}, {wanted} wanted", found.loss);
+            let gradient: Vec<f64> = gradient.iter().map(|&value| value.into()).collect();
+            assert!(relative_error(&found.gradient, &gradient) < 2e-5, "{name}");
         }
     }
 }
@@ -355,7 +381,7 @@ fn metrics_of_known_embeddings() {
 fn every_size_is_cut_into_whole_parts_and_bounded_memory() {
     for n_views in (4..=1200).step_by(2).chain((1202..=1 << 16).step_by(202)).chain([8192, 1 << 16]) {
         for width in [1, 64, 128, 2048] {
-            let loss = Loss { n_views, width, inverse_temperature: 1.0 };
+            let loss = Loss { n_views, width, inverse_temperature: 1.0, normalize: true, scale: 1.0 };
             let Tiling { tile_rows, sum_tiles, panel_rows, gradient_tiles } = Tiling::of(&loss);
             let tiles = n_views.div_ceil(64);
             assert!(tile_rows == 32 || tile_rows == 64);
@@ -366,7 +392,7 @@ fn every_size_is_cut_into_whole_parts_and_bounded_memory() {
             assert!(scratch_bytes(&loss) <= unit + rows + (64 << 20) + (32 << 20) + 2560, "{loss:?}");
         }
     }
-    let of = |n_views| Tiling::of(&Loss { n_views, width: 128, inverse_temperature: 1.0 });
+    let of = |n_views| Tiling::of(&Loss { n_views, width: 128, inverse_temperature: 1.0, normalize: true, scale: 1.0 });
     assert_eq!(of(512), Tiling { tile_rows: 32, sum_tiles: 1, panel_rows: 512, gradient_tiles: 1 });
     assert_eq!(of(8192), Tiling { tile_rows: 64, sum_tiles: 16, panel_rows: 2048, gradient_tiles: 32 });
     assert_eq!(of(1 << 16), Tiling { tile_rows: 64, sum_tiles: 16, panel_rows: 256, gradient_tiles: 64 });

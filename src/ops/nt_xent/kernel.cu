@@ -8,8 +8,8 @@
 // Two buffers, each a slice of the left and of the right operand.
 #define NT_XENT_OPERAND (NT_XENT_SLICE * NT_XENT_PITCH)
 #define NT_XENT_HELD (4 * NT_XENT_OPERAND)
-// Below every similarity of unit vectors, and finite, so that differences of maxima stay numbers.
-#define NT_XENT_LOWEST (-3.0f)
+// Below every similarity, of vectors of any length, and finite, so that differences of maxima stay numbers.
+#define NT_XENT_LOWEST (-1e30f)
 
 // One slice of `rows` rows whose 16 numbers lie side by side: chunk c is four numbers of row c / 4.
 __device__ __forceinline__ float4 nt_xent_row_chunk(const float* from, int stride, int chunk) {
@@ -96,10 +96,11 @@ __device__ __forceinline__ int nt_xent_positive(int view, int n_views) {
   return view < half ? view + half : view - half;
 }
 
-// z = x / max(‖x‖, 1e-12), a warp a row, eight rows a block. The sum is f64 so that neither 1e-30 nor 1e30 is lost; it is
+// z = x / max(‖x‖, 1e-12), or where nothing `is_normalized` z = x, which a norm of -1 says. A warp a row, eight rows a block. The sum is f64 so that neither 1e-30 nor 1e30 is lost; it is
 // one operation a number where the tiles take n_views of them.
 extern "C" __global__ void __launch_bounds__(256)
-nt_xent_normalize(float* unit, double* norms, const float* projections, int n_views, int width, int stride) {
+nt_xent_normalize(float* unit, double* norms, const float* projections, int n_views, int width, int stride,
+                  int is_normalized) {
   int row = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
   float* to = unit + (u64)row * stride;
   if (row >= n_views) {
@@ -107,6 +108,11 @@ nt_xent_normalize(float* unit, double* norms, const float* projections, int n_vi
     return;
   }
   const float* from = projections + (u64)row * width;
+  if (!is_normalized) {
+    for (int d = lane; d < stride; d += 32) to[d] = d < width ? from[d] : 0.0f;
+    if (lane == 0) norms[row] = -1.0;
+    return;
+  }
   double sum = 0.0;
   for (int d = lane; d < width; d += 32) sum += (double)from[d] * (double)from[d];
   double norm = sqrt(warp_sum_f64(sum));
@@ -214,14 +220,14 @@ __device__ __forceinline__ double nt_xent_block_sum(double value, double* held) 
   return held[0];
 }
 
-// The mean loss, into the ring of losses. One block.
+// The mean loss times `scale`, into the ring of losses. One block.
 extern "C" __global__ void __launch_bounds__(256)
-nt_xent_mean(float* losses, int losses_len, const u64* step, const double* anchor_losses, int n_views) {
+nt_xent_mean(float* losses, int losses_len, const u64* step, const double* anchor_losses, int n_views, double scale) {
   __shared__ double held[256];
   double sum = 0.0;
   for (int row = threadIdx.x; row < n_views; row += 256) sum += anchor_losses[row];
   sum = nt_xent_block_sum(sum, held);
-  if (threadIdx.x == 0) losses[*step % (u64)losses_len] = (float)(sum / n_views);
+  if (threadIdx.x == 0) losses[*step % (u64)losses_len] = (float)(sum / n_views * scale);
 }
 KERNEL_EXPORT(nt_xent_mean)
 
@@ -283,7 +289,7 @@ nt_xent_products(float* partials, const float* weights, const float* unit, int s
 KERNEL_EXPORT(nt_xent_products)
 
 // g = the splits' sums, of which `scale` makes dL/dz, through the normalisation: (g − (g·z) z)/‖x‖, or g/1e-12 where the
-// norm was raised to that constant. A warp a row of the panel, four rows a block.
+// norm was raised to that constant; g alone where x was not normalised. A warp a row of the panel, four rows a block.
 extern "C" __global__ void __launch_bounds__(128)
 nt_xent_gradient(float* gradient, const float* partials, const float* unit, const double* norms, int n_views, int width,
                  int stride, int panel_rows, int first_row, int splits, double scale) {
@@ -301,6 +307,7 @@ nt_xent_gradient(float* gradient, const float* partials, const float* unit, cons
   along = warp_sum_f64(along);
   double norm = norms[row], factor = scale / (norm < 1e-12 ? 1e-12 : norm);
   if (norm < 1e-12) along = 0.0;
+  if (norm < 0.0) factor = scale;
   for (int d = lane; d < width; d += 32) to[d] = (float)(((double)to[d] - along * (double)z[d]) * factor);
 }
 KERNEL_EXPORT(nt_xent_gradient)

@@ -20,6 +20,7 @@ pub mod golden;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::ops) use cpu::{BLOCK_ANCHORS, RunningSum, TILE_VIEWS, column_ranges, softplus, through_normalization};
 pub use cpu::{Workspace, forward_backward};
 pub use exponential::exponential;
 pub use metrics::{Metrics, measure};
@@ -31,6 +32,6 @@ pub fn loss_ratio(loss: f64, n_views: usize) -> f64 {
 }
 
 /// The index of the other view of the same image.
-fn positive_of(anchor: usize, n_views: usize) -> usize {
+pub fn positive_of(anchor: usize, n_views: usize) -> usize {
     (anchor + n_views / 2) % n_views
 }

@@ -9,7 +9,9 @@ use crate::evaluate::{self, EvaluateError, Features, evaluated};
 use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{ExecutorError, Resident, Setting};
-use crate::experiment::recipe::{BatchNormScope, Classification, DecayScope, Knn, LinearProbe, Metric, Numerics};
+use crate::experiment::recipe::{
+    BatchNormScope, Classification, DecayScope, Evaluation, Knn, LinearProbe, Loss, Metric, Numerics,
+};
 use crate::experiment::recipe::{Optimizer, Stem};
 use crate::record::FailureKind;
 
@@ -21,6 +23,7 @@ fn executor(memory_bytes: Option<u64>) -> CudaExecutor {
     let setting = Setting {
         batch: 2,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer,

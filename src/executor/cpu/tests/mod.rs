@@ -5,7 +5,7 @@ mod whole;
 
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::{Executor, Setting, State};
-use crate::experiment::recipe::{BatchNormScope, DecayScope, Numerics, Optimizer};
+use crate::experiment::recipe::{BatchNormScope, DecayScope, Loss, Numerics, Optimizer};
 use crate::model::plan::{ParameterKind, Plan};
 use crate::ops::optimizer;
 
@@ -14,6 +14,7 @@ fn setting(batch: usize, threads: usize) -> Setting {
     Setting {
         batch,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer,
@@ -52,7 +53,13 @@ fn state(plan: &Plan, optimizer: &Optimizer) -> State {
         }
     }
     let buffers = plan.buffers.iter().flat_map(|buffer| std::iter::repeat_n(buffer.initial, buffer.len)).collect();
-    State { parameters, buffers, optimizer: optimizer::slots(optimizer, plan.n_parameters()), step: 0 }
+    State {
+        parameters,
+        buffers,
+        optimizer: optimizer::slots(optimizer, plan.n_parameters()),
+        bank: Vec::new(),
+        step: 0,
+    }
 }
 
 fn executor(plan: Plan, setting: &Setting) -> CpuExecutor {

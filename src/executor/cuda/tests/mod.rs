@@ -1,6 +1,7 @@
 //! The whole GPU plan on an emulated device, held to the `cpu` executor.
 
 mod locks;
+mod losses;
 mod pieces;
 mod training;
 mod whole;
@@ -11,7 +12,7 @@ use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::Stem;
-use crate::experiment::recipe::{BatchNormScope, DecayScope, Initialization, Numerics, Optimizer};
+use crate::experiment::recipe::{BatchNormScope, DecayScope, Initialization, Loss, Numerics, Optimizer};
 use crate::model::initialize::initialize;
 use crate::model::plan::{Activation, Op, Plan};
 use crate::ops::optimizer;
@@ -24,6 +25,7 @@ fn setting(batch: usize, numerics: Numerics) -> Setting {
     Setting {
         batch,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: BatchNormScope::View,
         optimizer: SGD,
@@ -42,7 +44,7 @@ fn kinds() -> &'static [Numerics] {
 fn start(plan: &Plan, setting: &Setting) -> State {
     let (parameters, buffers) = initialize(plan, Initialization::Torchvision, 3);
     let optimizer = optimizer::slots(&setting.optimizer, parameters.len());
-    State { parameters, buffers, optimizer, step: 0 }
+    State { parameters, buffers, optimizer, bank: Vec::new(), step: 0 }
 }
 
 /// A narrow ResNet-18 with SiLU in place of ReLU: without kinks two executors can be held closely together, and the batch

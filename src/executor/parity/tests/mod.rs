@@ -1,6 +1,7 @@
 //! What every comparison needs: the two executors in one state, the same views, and how far two lists of numbers are apart.
 
 mod examples;
+mod losses;
 mod maps;
 mod operations;
 mod smooth;
@@ -14,7 +15,7 @@ use crate::executor::cpu::CpuExecutor;
 use crate::executor::reference::ReferenceExecutor;
 use crate::executor::{Executor, Setting, State};
 use crate::experiment::recipe::{
-    Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem,
+    Backbone, BatchNormScope, DecayScope, Head, Initialization, Loss, Model, Numerics, Optimizer, Stem,
 };
 use crate::model::initialize::initialize;
 use crate::model::plan::{ParameterKind, Plan};
@@ -78,6 +79,7 @@ fn setting(batch: usize, batch_norm_scope: BatchNormScope) -> Setting {
     Setting {
         batch,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope,
         optimizer: SGD,
@@ -99,7 +101,7 @@ fn start(plan: &Plan) -> State {
             }
         }
     }
-    State { parameters, buffers, optimizer: optimizer::slots(&SGD, plan.n_parameters()), step: 0 }
+    State { parameters, buffers, optimizer: optimizer::slots(&SGD, plan.n_parameters()), bank: Vec::new(), step: 0 }
 }
 
 /// Of ResNet-18 with the ImageNet stem and Lightly's head, drawn once.
