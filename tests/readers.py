@@ -54,8 +54,9 @@ def check_table(path, section):
     columns = documented(section, axes)
     names = [name for name, _, _ in columns]
     by_pandas = pandas.read_parquet(path)
-    by_duckdb = duckdb.sql(f"SELECT * FROM read_parquet('{path}')")
-    for reader, found in [("polars", by_polars.columns), ("pandas", list(by_pandas.columns)), ("DuckDB", by_duckdb.columns)]:
+    by_duckdb = duckdb.read_parquet(str(path))
+    found_by = {"polars": by_polars.columns, "pandas": list(by_pandas.columns), "DuckDB": by_duckdb.columns}
+    for reader, found in found_by.items():
         expect(found == names, f"{path}: {reader} finds the columns {found}, documented are {names}")
     if by_polars.columns != names:
         return by_polars
@@ -69,7 +70,8 @@ def check_table(path, section):
         expect(str(by_pandas[name].dtype) in pandas_kinds, f"{path}: {name} is {by_pandas[name].dtype} to pandas, documented {kind}")
         expect(may_be_null or n_null == 0, f"{path}: {name} has {n_null} nulls, documented none")
         expect(int(by_pandas[name].isna().sum()) == n_null, f"{path}: pandas and polars count other nulls in {name}")
-    counts = {len(by_polars), len(by_pandas), duckdb.sql(f"SELECT count(*) FROM read_parquet('{path}')").fetchone()[0]}
+    (n_duckdb,) = duckdb.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchone()
+    counts = {len(by_polars), len(by_pandas), n_duckdb}
     expect(len(counts) == 1 and counts != {0}, f"{path}: the readers count {sorted(counts)} rows")
     return by_polars
 
@@ -86,8 +88,8 @@ def check_means(path, rows):
         for name, value in wanted.items():
             chosen = chosen[chosen[name] == value]
         conditions = " AND ".join(f'"{name}" = ?' for name in wanted)
-        query = f"SELECT count(value), avg(value) FROM read_parquet('{path}') WHERE {conditions}"
-        n, mean = duckdb.execute(query, list(wanted.values())).fetchone()
+        query = f"SELECT count(value), avg(value) FROM read_parquet(?) WHERE {conditions}"
+        n, mean = duckdb.execute(query, [str(path), *wanted.values()]).fetchone()
         expect(n == len(chosen) == int(row["n"]), f"{row}: pandas finds {len(chosen)} values, DuckDB {n}")
         if not row["mean"]:
             continue

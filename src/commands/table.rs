@@ -9,10 +9,13 @@ use crate::commands::open::Reading;
 use crate::commands::{Ending, gather, in_work, open, plan_lock, print, print_json};
 use crate::experiment::recipe::Backend;
 use crate::experiment::{AxisLabel, Experiment};
+use crate::report::paired_predictions::{self, PairedPredictions};
 use crate::report::render::Format;
+use crate::report::row::Row;
 use crate::report::statistics::IntervalMethod;
 use crate::report::table::AblationTable;
 use crate::report::view::{Spread, View};
+use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -31,6 +34,9 @@ pub struct Arguments {
     /// Add a second table: every cell less the baseline, seed by seed, with its interval and p
     #[arg(long)]
     pub differences: bool,
+    /// Add a table of McNemar's test: which test images only one of a cell and the baseline told right, seed by seed
+    #[arg(long)]
+    pub predictions: bool,
     /// Answer in JSON on stdout, as `--format json` does
     #[arg(long)]
     pub json: bool,
@@ -130,16 +136,39 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     // Backends differ in runs and keys alone, and a table is laid out by axes, labels and seeds.
     let experiment = candidates.first().expect("at least one backend takes the file");
     let table = AblationTable::of(experiment, &rows, &arguments.view.view(experiment))?;
+    let pairs = pairs(arguments, store.as_ref(), experiment, &rows, &table)?;
     match arguments.format.of_text().filter(|_| !arguments.json) {
-        None => print_json(&table.to_json())?,
+        None => {
+            let mut value = table.to_json();
+            if arguments.predictions {
+                value["predictions"] = table.predictions_to_json(&pairs);
+            }
+            print_json(&value)?;
+        }
         Some(format) => {
             let differences = table.render_differences(format).filter(|_| arguments.differences);
-            let below = differences.map(|text| format!("\n{text}")).unwrap_or_default();
-            print(&format!("{}{below}", table.render(format)))?;
+            let below = differences.into_iter().chain(table.render_predictions(&pairs, format));
+            print(&below.fold(table.render(format), |above, below| format!("{above}\n{below}")))?;
         }
     }
     eprint!("{}", in_work::text(&in_work::of(store.as_ref(), &experiments)?));
     Ok(Ending::Complete)
+}
+
+/// What `--predictions` asks for.
+fn pairs(
+    arguments: &Arguments,
+    store: Option<&Store>,
+    experiment: &Experiment,
+    rows: &[Row],
+    table: &AblationTable,
+) -> Result<Vec<PairedPredictions>, CommandError> {
+    let Some(store) = store.filter(|_| arguments.predictions) else { return Ok(Vec::new()) };
+    let pairs = paired_predictions::of(store, experiment, rows, table)?;
+    if pairs.is_empty() {
+        eprintln!("note: no cell and seed has predictions behind `{}` to set beside the baseline's", table.metric);
+    }
+    Ok(pairs)
 }
 
 /// The experiment resolved for each backend that can run it, the fastest first.

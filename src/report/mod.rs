@@ -9,6 +9,7 @@ pub mod collect;
 pub mod direction;
 pub mod histories;
 mod notes;
+pub mod paired_predictions;
 pub mod parquet;
 pub mod render;
 pub mod row;

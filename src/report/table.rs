@@ -56,6 +56,8 @@ pub struct AblationTable {
 /// What one point of the grid gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableCell {
+    /// Into `Experiment::cells`.
+    pub index: u32,
     /// The cell's labels, in the order of `row_axes`, then `column_axes`.
     pub labels: Vec<String>,
     /// One a seed, in the order of `AblationTable::seeds`.
@@ -157,7 +159,8 @@ impl AblationTable {
         let shown = view.selected(experiment)?;
         let fixed = view.fixed(experiment, &shown);
         let layout = Layout::of(experiment, view, &shown, &fixed);
-        let chosen: Vec<&Row> = chosen.into_iter().filter(|row| shown.contains(&(row.cell as usize))).collect();
+        let chosen: Vec<&Row> =
+            chosen.into_iter().filter(|row| shown.binary_search(&(row.cell as usize)).is_ok()).collect();
         let baseline = view.baseline_of(experiment, &shown)?;
         let mut cells = cells(experiment, view, &layout, &shown, &chosen);
         let n_comparisons = compare(&mut cells, baseline, view.interval);
@@ -250,7 +253,7 @@ fn cells(
         let label = |&axis: &usize| experiment.cells[index].labels.get(axis).cloned().unwrap_or_default();
         let labels = layout.rows.iter().chain(&layout.columns).map(label).collect();
         let summary = summarize(&done_values(&results), view.interval);
-        (index, TableCell { labels, results, summary, is_baseline: false, difference: None })
+        (index, TableCell { index: index as u32, labels, results, summary, is_baseline: false, difference: None })
     };
     shown.iter().map(cell).collect()
 }

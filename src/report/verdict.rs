@@ -14,6 +14,9 @@ const NAME_CHARACTERS: usize = 48;
 /// Empty where there is no other cell. `table` shows every cell that was compared.
 pub fn verdict(table: &AblationTable) -> Vec<String> {
     let Some(baseline) = table.baseline().filter(|_| table.cells().count() > 1) else { return Vec::new() };
+    if table.cells().all(|cell| cell.n_missing() == cell.results.len()) {
+        return vec!["Nothing is computed yet.".to_owned()];
+    }
     let mut sentences = Vec::new();
     if baseline.summary.is_none() {
         sentences.push(format!("Nothing to compare with: the baseline {} has no result yet.", name(baseline)));
@@ -50,7 +53,7 @@ fn claim(table: &AblationTable, baseline: &TableCell, best: &TableCell, differen
     };
     let signed = signed(&table.unit, difference.mean);
     let Some(interval) = &difference.interval else {
-        let joint = if is_alone { format!(", {best} comes out") } else { ":".to_owned() };
+        let joint = if is_alone { format!(", {best} differs by") } else { ", by".to_owned() };
         return format!("{opening}{joint} {signed} in the one seed of both, which says nothing of the spread.");
     };
     let numbers = interval_words(&table.unit, interval, difference.n_pairs, is_alone);

@@ -86,7 +86,7 @@ impl View {
         Ok(())
     }
 
-    /// The cells that are shown, by their index.
+    /// The cells that are shown, by their index, in order.
     ///
     /// # Errors
     /// When there are none.

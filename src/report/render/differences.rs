@@ -15,7 +15,7 @@ pub fn of(table: &AblationTable) -> Option<Grid> {
     if compared.is_empty() {
         return None;
     }
-    let headers = ["difference", "95 % interval", "p", "corrected p", "pairs"];
+    let headers = ["difference", "95 % interval", "p", "p (Holm)", "pairs"];
     Some(Grid {
         title: format!("{} less that of the baseline {}{}", table.metric, name(baseline), unit(&table.unit)),
         label_headers: table.axes().map(str::to_owned).collect(),

@@ -1,7 +1,7 @@
 //! A `tabular` with the rules of `booktabs`, its notes as small paragraphs below.
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, NO_VALUE, SpreadWords, cell_words, column_header, footnotes, title};
+use crate::report::render::{CellWords, NO_VALUE, SpreadWords, cell_words, column_header, footnotes, title, verdict};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
@@ -25,7 +25,7 @@ pub fn render(table: &AblationTable) -> String {
         text.push_str(&line(labels.chain(numbers)));
     }
     text.push_str("\\bottomrule\n\\end{tabular}\n");
-    footnotes(table).for_each(|note| text.push_str(&footnote(&note)));
+    verdict(table).into_iter().chain(footnotes(table)).for_each(|note| text.push_str(&footnote(&note)));
     text
 }
 

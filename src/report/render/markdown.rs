@@ -1,7 +1,7 @@
 //! A GitHub table; whatever could be read as markup is escaped.
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle};
+use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle, verdict};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
@@ -21,6 +21,7 @@ pub fn render(table: &AblationTable) -> String {
         text.push_str(&line(labels.chain(numbers)));
     }
     text.push('\n');
+    verdict(table).iter().for_each(|verdict| text.push_str(&format!("{}\n\n", escape(verdict))));
     footnotes(table).for_each(|note| text.push_str(&item(&note)));
     text
 }

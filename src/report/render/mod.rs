@@ -6,9 +6,11 @@ mod grid;
 mod json;
 mod latex;
 mod markdown;
+mod predictions;
 pub mod text;
 mod typst;
 
+use crate::report::paired_predictions::PairedPredictions;
 use crate::report::table::{AblationTable, TableCell, Unit};
 use crate::report::verdict::number;
 use crate::report::view::Spread;
@@ -44,6 +46,16 @@ impl AblationTable {
     /// nothing to compare, and as CSV, whose lines have it already.
     pub fn render_differences(&self, format: Format) -> Option<String> {
         differences::of(self)?.render(format)
+    }
+
+    /// What `paired_predictions` found, as a table below the table. Absent without a pair, and as CSV.
+    pub fn render_predictions(&self, pairs: &[PairedPredictions], format: Format) -> Option<String> {
+        predictions::of(self, pairs)?.render(format)
+    }
+
+    /// What `paired_predictions` found, an object a pair.
+    pub fn predictions_to_json(&self, pairs: &[PairedPredictions]) -> serde_json::Value {
+        predictions::as_json(self, pairs)
     }
 
     /// Every number the table rests on, the values of each seed included. Numbers that are not finite are null.
@@ -112,11 +124,15 @@ fn column_header(table: &AblationTable, labels: &[String]) -> String {
     if labels.is_empty() { title(table) } else { labels.join(", ") }
 }
 
-/// The verdict as one paragraph, notes and warnings, in the order they are shown.
+/// The verdict as one paragraph.
+fn verdict(table: &AblationTable) -> Option<String> {
+    Some(table.verdict.join(" ")).filter(|verdict| !verdict.is_empty())
+}
+
+/// Notes and warnings, in the order they are shown below the verdict.
 fn footnotes(table: &AblationTable) -> impl Iterator<Item = String> {
-    let verdict = Some(table.verdict.join(" ")).filter(|verdict| !verdict.is_empty());
     let warnings = table.warnings.iter().map(|warning| format!("warning: {warning}"));
-    verdict.into_iter().chain(table.notes.iter().cloned()).chain(warnings)
+    table.notes.iter().cloned().chain(warnings)
 }
 
 #[cfg(test)]

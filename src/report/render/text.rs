@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle};
+use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle, verdict};
 use crate::report::table::AblationTable;
 
 const WIDTH: usize = 80;
@@ -28,7 +28,7 @@ pub fn render(table: &AblationTable) -> String {
         (0..table.column_labels.len()).map(|index| NumberColumn::of(table, index)).collect();
     let blocks = blocks(table, &columns).into_iter().map(|block| block_text(table, block));
     lines.push(blocks.collect::<Vec<_>>().join("\n\n"));
-    for note in footnotes(table) {
+    for note in verdict(table).into_iter().chain(footnotes(table)) {
         lines.extend(wrap(&printable(&note), "  "));
     }
     lines.join("\n") + "\n"

@@ -1,7 +1,7 @@
 //! A `table` of Typst with booktabs' rules. Every text is a string literal, so none of it is read as markup.
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, title};
+use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, title, verdict};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
@@ -24,7 +24,7 @@ pub fn render(table: &AblationTable) -> String {
         text.push_str(&line(labels.iter().cloned().chain(numbers)));
     }
     text.push_str(CLOSING);
-    footnotes(table).for_each(|note| text.push_str(&footnote(&note)));
+    verdict(table).into_iter().chain(footnotes(table)).for_each(|note| text.push_str(&footnote(&note)));
     text
 }
 
@@ -41,7 +41,9 @@ pub fn grid(grid: &Grid) -> String {
 }
 
 fn opening(n_labels: usize, n_numbers: usize) -> String {
+    // One name in brackets needs its comma to be a list.
     let align = ["left, ".repeat(n_labels), "right, ".repeat(n_numbers)].concat();
+    let align = align.trim_end();
     let columns = n_labels + n_numbers;
     format!("#table(\n  columns: {columns}, align: ({align}), stroke: none,\n  table.hline(stroke: 0.08em),\n")
 }
