@@ -78,7 +78,7 @@ fn line<'a>(
     let training = match Verdict::of(&state.pretrain) {
         // Nothing to evaluate is left of it.
         Verdict::Stored if state.checkpoint_dropped() && evaluations.iter().any(Verdict::is_to_do) => {
-            Verdict::Again { damage: "its checkpoint was dropped by `gc`".to_owned() }
+            Verdict::Again { damage: format!("the checkpoint of {} was dropped by `gc`", keys.pretrain.short()) }
         }
         verdict => verdict,
     };
