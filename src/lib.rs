@@ -41,8 +41,8 @@
 //! - The paper wing (`content`, `experiment`, `record`, `history`, `store`, `results`, `explain`, `report`, `verify`) knows
 //!   no tensor.
 //! - The numerics wing (`random`, `device`, `data`, `views`, `model`, `ops`, `executor`) knows no experiment file, key of a
-//!   run or table. What they share is the vocabulary of a recipe, plain data in [`experiment::recipe`]; `data` also fills in
-//!   the [`experiment::run::DataFacts`] of a run.
+//!   run or table. What they share is the vocabulary of a recipe, plain data in [`experiment::recipe`], and [`random`], from
+//!   which `report` resamples; `data` also fills in the [`experiment::run::DataFacts`] of a run.
 //! - The store knows nothing of SimCLR. A report needs the store alone: no data set, no executor.
 //! - Without the feature `compute` only what reads files is left, for the fuzz targets and for other programs: `content`,
 //!   `random`, `experiment`, `record`, `store`, `data`, `results` and `checkpoint`.

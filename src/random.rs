@@ -15,6 +15,9 @@ pub enum Purpose {
     LinearProbe = 6,
     MemoryBank = 7,
     FewLabels = 16,
+    /// From here on what a report draws; no result of a run depends on it.
+    Bootstrap = 64,
+    SignFlip = 65,
 }
 
 /// Where a stream lies. Unused coordinates are 0.

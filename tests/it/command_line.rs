@@ -27,16 +27,46 @@ fn every_look_at_a_swept_experiment() {
     assert!(plan.out.contains("4 runs: 4 complete; to do: 0 trainings, 0 evaluations"), "{}", plan.out);
     let status = place.ablate(&["status", "miniature.ron"]).success();
     assert!(status.out.contains("4 complete"), "{}", status.out);
-    for (format, sign) in [("text", "±"), ("markdown", "| --"), ("latex", "\\toprule"), ("csv", "mean")] {
+    let signs = [("text", "±"), ("markdown", "| --"), ("latex", "\\toprule"), ("typst", "#table("), ("csv", "mean")];
+    for (format, sign) in signs {
         let table = place.ablate(&["table", "miniature.ron", "--format", format]).success();
         assert!(table.out.contains(sign), "{format}:\n{}", table.out);
     }
     let linear = place.ablate(&["table", "miniature.ron", "--metric", "linear.top1"]).success();
     assert!(linear.out.contains("linear.top1"), "{}", linear.out);
-    place.ablate(&["table", "miniature.ron", "--json"]).success().json();
+    let json = place.ablate(&["table", "miniature.ron", "--json"]).success().json();
+    assert_eq!(json, place.ablate(&["table", "miniature.ron", "--format", "json"]).success().json());
+    look_otherwise(&place);
     let picture = place.ablate(&["show-views", "miniature.ron", "-o", "views.png", "--images", "6"]).success();
     assert!(picture.err.contains("6 images"), "{}", picture.err);
     assert!(std::fs::read(place.path().join("views.png")).expect("a picture").starts_with(b"\x89PNG"));
+}
+
+/// The table laid out anew, filtered, compared with another baseline.
+fn look_otherwise(place: &Workplace) {
+    let look = |arguments: &[&str]| place.ablate(&[&["table", "miniature.ron"], arguments].concat());
+    let plain = look(&[]).success();
+    assert!(plain.out.contains("“0.1”") && plain.out.contains("2 seeds cannot settle it"), "{}", plain.out);
+    let turned = look(&["--columns", "train.temperature"]).success();
+    assert!(turned.out.contains("columns: train.temperature"), "{}", turned.out);
+    let baseline = look(&["--baseline", "train.temperature=0.5", "--differences", "--interval", "bca"]).success();
+    for expected in ["Against “0.5”", "less that of the baseline “0.5”", "BCa bootstrap", "p (Holm)"] {
+        assert!(baseline.out.contains(expected), "`{expected}` is not in\n{}", baseline.out);
+    }
+    let only = look(&["--where", "train.temperature=0.5"]).success();
+    assert!(only.out.contains("only train.temperature = 0.5") && !only.out.contains("Against"), "{}", only.out);
+    look(&["--best"]).success();
+    let predictions = look(&["--predictions", "--json"]).success().json();
+    let pairs = predictions["predictions"].as_array().expect("pairs");
+    assert_eq!(pairs.len(), 2, "{predictions}");
+    assert!(pairs.iter().all(|pair| pair["n_images"] == 24 && pair["mcnemar_p"].is_f64()), "{predictions}");
+    let wrong = look(&["--where", "train.temprature=0.5"]).code(2);
+    assert!(wrong.err.contains("did you mean `train.temperature`?"), "{}", wrong.err);
+    let wrong = look(&["--baseline", "train.temperature=0.7"]).code(2);
+    assert!(wrong.err.contains("expected one of `0.1`, `0.5`"), "{}", wrong.err);
+    look(&["--where", "train.temperature"]).code(2);
+    let quiet = look(&["--predictions", "--metric", "pretrain.loss_last_epoch"]).success();
+    assert!(quiet.err.contains("no cell and seed has predictions"), "{}", quiet.err);
 }
 
 #[test]
