@@ -28,6 +28,10 @@ status file *arguments:
 table file *arguments:
     {{ablate}} table "$@"
 
+# Write the experiment as one HTML page with its figures beside it
+report file *arguments:
+    {{ablate}} report "$@"
+
 # Say why each run of an experiment, or one key, is stored or not
 explain *arguments:
     {{ablate}} explain "$@"

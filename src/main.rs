@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
 use ablate::commands::{
-    self, bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify,
+    self, bench, check, diff, doctor, explain, gc, pin, plan, report, run, show, show_views, status, sweep, table, verify,
 };
 use clap::Parser;
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => diff::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
+        Command::Report(arguments) => report::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),
         Command::Check(arguments) => check::execute(&arguments),
         Command::Pin(arguments) => pin::execute(&arguments),
