@@ -13,6 +13,9 @@ pub enum Purpose {
     HeldOutSplit = 4,
     BuiltinData = 5,
     LinearProbe = 6,
+    /// From here on what a report draws; no result of a run depends on it.
+    Bootstrap = 64,
+    SignFlip = 65,
 }
 
 /// Where a stream lies. Unused coordinates are 0.

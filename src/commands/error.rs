@@ -45,7 +45,7 @@ impl CommandError {
             | CommandError::Experiment(_)
             | CommandError::Usage(_)
             | CommandError::Data(_)
-            | CommandError::Report(ReportError::UnknownMetric { .. })
+            | CommandError::Report(ReportError::UnknownMetric { .. } | ReportError::View(_))
             | CommandError::Runner(RunnerError::Data(_) | RunnerError::DataChanged { .. }) => 2,
             CommandError::Damaged(_) => 4,
             CommandError::Store(error) | CommandError::Runner(RunnerError::Store(error)) => store_exit_code(error),

@@ -19,14 +19,13 @@ use crate::experiment::recipe::Backend;
 use crate::experiment::{Experiment, evaluation_names};
 use crate::explain::cost::{Forecaster, Share};
 use crate::explain::{CodeCensus, Forecast, Index, Nearest, Verdict, units};
+use crate::report::statistics::LEVEL;
+use crate::report::statistics::sign_flip::smallest_p;
 use crate::store::Store;
 use crate::store::fs::{Fs, RealFs};
 
 /// Runs told one by one without `--all`.
 const SHOWN: usize = 50;
-
-/// The level below which a difference is usually called significant.
-const LEVEL: f64 = 0.05;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -254,11 +253,6 @@ fn disk(plan: &Plan) -> String {
     let needed = plan.forecast.bytes();
     let lack = if needed > free { format!(", {} too few", units::bytes(needed - free)) } else { String::new() };
     format!("free disk space: {}{lack}\n", units::bytes(free))
-}
-
-/// The smallest two-sided p of a sign-flip test over n pairs: 2 of 2ⁿ equally likely signs are as extreme.
-fn smallest_p(n: usize) -> f64 {
-    2.0 / (n as f64).exp2()
 }
 
 fn seeds_for_level() -> usize {

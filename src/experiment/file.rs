@@ -7,7 +7,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use crate::experiment::grid::{Expanded, Grid};
-use crate::experiment::layout::layout;
+use crate::experiment::layout::{Shape, layout};
 use crate::experiment::path::{FieldPath, replaced};
 use crate::experiment::problem::{Found, Problem, Problems, Source, Span};
 use crate::experiment::read::scalar::{text, whole};
@@ -180,7 +180,8 @@ fn experiment(
         .collect();
     let name = name(shown_path, root.span, found);
     let known_axes = is_sweep_known.then_some(axes.as_slice());
-    let table = layout(frame.table?, known_axes, &evaluations, options.ignore_sweep, root.span, found);
+    let shape = Shape { axes: known_axes, cells: &cells, evaluations: &evaluations };
+    let table = layout(frame.table?, &shape, options.ignore_sweep, root.span, found);
     Some(Experiment {
         name,
         question: frame.question?,

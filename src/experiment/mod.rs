@@ -22,6 +22,8 @@ pub use crate::experiment::file::{LoadOptions, load};
 pub use crate::experiment::problem::Problems;
 pub use crate::experiment::tree::TEXT_BYTES_MAX;
 
+use std::str::FromStr;
+
 use crate::content::Key;
 use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
@@ -45,6 +47,12 @@ impl Experiment {
     /// Every run computes its convolutions as the lock of this digest says, which makes it another run.
     pub fn lock_plans(&mut self, digest: Key) {
         self.cells.iter_mut().flat_map(|cell| &mut cell.runs).for_each(|run| run.plans = Some(digest));
+    }
+
+    /// Whether a cell, by its index, has a label; no cell has one of an axis that there is not.
+    pub fn has_label(&self, cell: usize, wanted: &AxisLabel) -> bool {
+        let axis = self.axes.iter().position(|axis| axis.path == wanted.path);
+        axis.and_then(|axis| self.cells[cell].labels.get(axis)).is_some_and(|label| *label == wanted.label)
     }
 }
 
@@ -73,6 +81,26 @@ pub struct Table {
     pub columns: Vec<String>,
     /// `knn.top1`: the evaluation's name and the metric's.
     pub metric: String,
+    /// The first cell with these labels is what the others are compared with; without labels, the first of all.
+    pub baseline: Vec<AxisLabel>,
+}
+
+/// One value of an axis, by the axis' path and the value's label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AxisLabel {
+    pub path: String,
+    pub label: String,
+}
+
+impl FromStr for AxisLabel {
+    type Err = String;
+
+    /// `train.batch=256`.
+    fn from_str(text: &str) -> Result<AxisLabel, String> {
+        let (path, label) =
+            text.split_once('=').ok_or("expected an axis and one of its labels, `train.batch=256`".to_owned())?;
+        Ok(AxisLabel { path: path.trim().to_owned(), label: label.trim().to_owned() })
+    }
 }
 
 /// The names that results go by: `knn`, `linear`; the second of a kind is `knn_2`, and so on.

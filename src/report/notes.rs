@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::experiment::Experiment;
 use crate::report::row::{Row, Status, numerics_name};
 use crate::report::table::{AblationTable, SeedResult, TableCell};
+use crate::report::view::{Spread, listed};
 
 /// Seeds beyond so many are counted, not listed.
 const SEEDS_LISTED: usize = 8;
@@ -12,7 +13,15 @@ const SEEDS_LISTED: usize = 8;
 const MESSAGE_CHARACTERS: usize = 160;
 
 pub fn notes(table: &AblationTable) -> Vec<String> {
-    let mut notes = vec![seeds_note(&table.seeds)];
+    let mut notes = vec![seeds_note(table)];
+    if !table.fixed.is_empty() {
+        notes.push(format!("only {}", listed(&table.fixed)));
+    }
+    if table.n_rows_hidden > 0 {
+        let (shown, all) = (table.cells.len(), table.cells.len() + table.n_rows_hidden);
+        let direction = table.direction().words();
+        notes.push(format!("{shown} of {all} rows: those with the best means ({direction}) and the baseline's"));
+    }
     let n_cells = table.cells().count();
     let missing = table.cells().filter(|cell| cell.n_missing() == cell.results.len()).count();
     if missing > 0 {
@@ -32,13 +41,18 @@ fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }
 
-fn seeds_note(seeds: &[u64]) -> String {
+fn seeds_note(table: &AblationTable) -> String {
+    let seeds = &table.seeds;
     let listed = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let what = match table.spread {
+        Spread::Deviation => "mean ± sample standard deviation".to_owned(),
+        Spread::Interval => format!("mean [95 % interval, {}]", table.interval.words()),
+    };
     match seeds.len() {
         0 => "no seeds".to_owned(),
         1 => format!("1 seed ({listed}), so no spread"),
-        n if n <= SEEDS_LISTED => format!("mean ± sample standard deviation over {n} seeds ({listed})"),
-        n => format!("mean ± sample standard deviation over {n} seeds"),
+        n if n <= SEEDS_LISTED => format!("{what} over {n} seeds ({listed})"),
+        n => format!("{what} over {n} seeds"),
     }
 }
 

@@ -84,6 +84,7 @@ pub fn experiment(axes: &[(&str, &[&str])], columns: &[&str], seeds: &[u64]) -> 
             rows: axes.iter().filter(|(path, _)| !columns.contains(path)).map(path).collect(),
             columns: columns.iter().map(|path| (*path).to_owned()).collect(),
             metric: "knn.top1".to_owned(),
+            baseline: Vec::new(),
         },
         smoke: false,
     }

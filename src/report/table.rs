@@ -1,12 +1,21 @@
-//! The ablation table: one metric, laid out by the experiment's axes, replicates folded into mean and spread.
+//! The ablation table: one metric, laid out by the experiment's axes, replicates folded into mean and spread, every cell
+//! compared with the baseline seed by seed.
+
+mod layout;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::experiment::Experiment;
+use crate::experiment::{AxisLabel, Experiment};
 use crate::report::ReportError;
+use crate::report::direction::Direction;
 use crate::report::notes::{notes, warnings};
 use crate::report::row::{Row, Status};
-use crate::report::statistics::{Summary, summarize};
+use crate::report::statistics::correction::holm;
+use crate::report::statistics::paired::Difference;
+use crate::report::statistics::{IntervalMethod, Summary, summarize};
+use crate::report::table::layout::{Layout, Place, place};
+use crate::report::verdict::verdict;
+use crate::report::view::{Spread, View};
 
 /// One metric over the grid of an experiment.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +27,12 @@ pub struct AblationTable {
     pub unit: Unit,
     pub smoke: bool,
     pub seeds: Vec<u64>,
+    /// How the intervals were made.
+    pub interval: IntervalMethod,
+    /// What stands behind a mean.
+    pub spread: Spread,
+    /// Axes of which only one label is shown, with it; they stand in neither rows nor columns.
+    pub fixed: Vec<AxisLabel>,
     /// Paths of the axes of the rows and of the columns; an axis that the layout leaves out stands last in the rows.
     pub row_axes: Vec<String>,
     pub column_axes: Vec<String>,
@@ -26,6 +41,12 @@ pub struct AblationTable {
     pub column_labels: Vec<Vec<String>>,
     /// `cells[row][column]`; absent where the grid has no such point.
     pub cells: Vec<Vec<Option<TableCell>>>,
+    /// Comparisons with the baseline that have a p, those of rows that are not shown included.
+    pub n_comparisons: usize,
+    /// Rows left out by `View::best`.
+    pub n_rows_hidden: usize,
+    /// What the comparisons say, in sentences; empty where there is nothing to compare.
+    pub verdict: Vec<String>,
     /// What a reader must know: missing and failed runs.
     pub notes: Vec<String>,
     /// What may make the numbers incomparable.
@@ -41,6 +62,10 @@ pub struct TableCell {
     pub results: Vec<SeedResult>,
     /// Of the values there are.
     pub summary: Option<Summary>,
+    /// What the others are compared with.
+    pub is_baseline: bool,
+    /// Less the baseline, over the seeds that both have; absent without such a seed and for the baseline itself.
+    pub difference: Option<Difference>,
 }
 
 /// What one seed gave.
@@ -49,6 +74,15 @@ pub enum SeedResult {
     Done(f64),
     Missing,
     Failed(String),
+}
+
+impl SeedResult {
+    pub fn value(&self) -> Option<f64> {
+        match self {
+            SeedResult::Done(value) => Some(*value),
+            SeedResult::Missing | SeedResult::Failed(_) => None,
+        }
+    }
 }
 
 impl TableCell {
@@ -99,18 +133,34 @@ impl Unit {
 }
 
 impl AblationTable {
-    /// The table of `metric` (`knn.top1`; an experiment's own choice is `experiment.table.metric`). `rows` are those of
-    /// `report::collect` or of a results file; of two rows of one cell and seed, a result wins over a failure.
+    /// The file's own table of `metric` (`knn.top1`; the file's choice is `experiment.table.metric`): [`AblationTable::of`].
     ///
     /// # Errors
     /// When there are rows and none is of `metric`.
     pub fn new(experiment: &Experiment, rows: &[Row], metric: &str) -> Result<AblationTable, ReportError> {
+        AblationTable::of(experiment, rows, &View { metric: metric.to_owned(), ..View::of(experiment) })
+    }
+
+    /// `rows` are those of `report::collect` or of a results file; of two rows of one cell and seed, a result wins over a
+    /// failure.
+    ///
+    /// # Errors
+    /// When there are rows and none is of the metric, and when the view asks for what the experiment does not have.
+    pub fn of(experiment: &Experiment, rows: &[Row], view: &View) -> Result<AblationTable, ReportError> {
+        let metric = &view.metric;
         let chosen: Vec<&Row> = rows.iter().filter(|row| row.is_of(metric)).collect();
         if chosen.is_empty() && !rows.is_empty() {
             let known: BTreeSet<String> = rows.iter().map(Row::full_metric).collect();
             return Err(ReportError::UnknownMetric { metric: metric.to_owned(), known: known.into_iter().collect() });
         }
-        let layout = Layout::of(experiment);
+        view.check(experiment)?;
+        let shown = view.selected(experiment)?;
+        let fixed = view.fixed(experiment, &shown);
+        let layout = Layout::of(experiment, view, &shown, &fixed);
+        let chosen: Vec<&Row> = chosen.into_iter().filter(|row| shown.contains(&(row.cell as usize))).collect();
+        let baseline = view.baseline_of(experiment, &shown)?;
+        let mut cells = cells(experiment, view, &layout, &shown, &chosen);
+        let n_comparisons = compare(&mut cells, baseline, view.interval);
         let mut table = AblationTable {
             experiment: experiment.name.clone(),
             question: experiment.question.clone(),
@@ -118,14 +168,22 @@ impl AblationTable {
             unit: Unit::of_rows(&chosen),
             smoke: experiment.smoke,
             seeds: experiment.seeds.clone(),
+            interval: view.interval,
+            spread: view.spread,
             row_axes: layout.paths(experiment, &layout.rows),
             column_axes: layout.paths(experiment, &layout.columns),
-            cells: grid(experiment, &layout, &chosen),
+            cells: grid(experiment, &layout, cells),
             row_labels: layout.labels(experiment, &layout.rows, &layout.row_places),
             column_labels: layout.labels(experiment, &layout.columns, &layout.column_places),
+            fixed,
+            n_comparisons,
+            n_rows_hidden: 0,
+            verdict: Vec::new(),
             notes: Vec::new(),
             warnings: warnings(experiment, &chosen),
         };
+        table.verdict = verdict(&table);
+        view.best.map_or(Ok(()), |n| table.keep_best(n))?;
         table.notes = notes(&table);
         Ok(table)
     }
@@ -135,78 +193,91 @@ impl AblationTable {
         self.cells.iter().flatten().flatten()
     }
 
+    /// What the others are compared with.
+    pub fn baseline(&self) -> Option<&TableCell> {
+        self.cells().find(|cell| cell.is_baseline)
+    }
+
     /// All axes, in the order of a cell's labels.
     pub fn axes(&self) -> impl Iterator<Item = &str> {
         self.row_axes.iter().chain(&self.column_axes).map(String::as_str)
     }
-}
 
-/// A row or column of the table: the index of its label on each of its axes.
-type Place = Vec<usize>;
-
-/// Which axes span the rows and the columns, and the places on them that the grid fills, in order.
-struct Layout {
-    /// Indices into `Experiment::axes`.
-    rows: Vec<usize>,
-    columns: Vec<usize>,
-    row_places: Vec<Place>,
-    column_places: Vec<Place>,
-}
-
-impl Layout {
-    fn of(experiment: &Experiment) -> Layout {
-        let index = |path: &String| experiment.axes.iter().position(|axis| &axis.path == path);
-        let mut rows: Vec<usize> = experiment.table.rows.iter().filter_map(index).collect();
-        let columns: Vec<usize> = experiment.table.columns.iter().filter_map(index).collect();
-        let left_out = (0..experiment.axes.len()).filter(|axis| !rows.contains(axis) && !columns.contains(axis));
-        rows.extend(left_out.collect::<Vec<_>>());
-        let places = |axes: &[usize]| -> Vec<Place> {
-            let all: BTreeSet<Place> = (0..experiment.cells.len()).map(|cell| place(experiment, cell, axes)).collect();
-            all.into_iter().collect()
-        };
-        Layout { row_places: places(&rows), column_places: places(&columns), rows, columns }
+    pub fn direction(&self) -> Direction {
+        Direction::of(&self.metric, &self.unit)
     }
 
-    fn paths(&self, experiment: &Experiment, axes: &[usize]) -> Vec<String> {
-        axes.iter().map(|&axis| experiment.axes[axis].path.clone()).collect()
-    }
-
-    fn labels(&self, experiment: &Experiment, axes: &[usize], places: &[Place]) -> Vec<Vec<String>> {
-        let label =
-            |(&axis, &index): (&usize, &usize)| experiment.axes[axis].labels.get(index).cloned().unwrap_or_default();
-        places.iter().map(|place| axes.iter().zip(place).map(label).collect()).collect()
-    }
-}
-
-/// By the cell's index in a whole grid, where two values may share a label; by its labels in one with holes.
-fn place(experiment: &Experiment, cell: usize, axes: &[usize]) -> Place {
-    let lengths: Vec<usize> = experiment.axes.iter().map(|axis| axis.labels.len()).collect();
-    let whole = lengths.iter().product::<usize>() == experiment.cells.len();
-    let index = |&axis: &usize| {
-        if whole {
-            return cell / lengths[axis + 1..].iter().product::<usize>() % lengths[axis];
+    /// Keeps the `n` rows whose best cell has the best mean, in their order, and the baseline's.
+    fn keep_best(&mut self, n: usize) -> Result<(), ReportError> {
+        let direction = self.direction();
+        if direction == Direction::Unknown && self.unit != Unit::Unknown {
+            let problem = format!("`--best` cannot choose: nothing says whether a higher `{}` is better", self.metric);
+            return Err(ReportError::View(problem));
         }
-        let label = experiment.cells[cell].labels.get(axis);
-        experiment.axes[axis].labels.iter().position(|known| Some(known) == label).unwrap_or(usize::MAX)
-    };
-    axes.iter().map(index).collect()
+        let goodness = |row: &[Option<TableCell>]| {
+            let means = row.iter().flatten().filter_map(|cell| cell.summary).map(|summary| summary.mean);
+            means.filter_map(|mean| direction.goodness(mean)).fold(f64::NEG_INFINITY, f64::max)
+        };
+        let mut order: Vec<usize> = (0..self.cells.len()).collect();
+        order.sort_by(|a, b| goodness(&self.cells[*b]).total_cmp(&goodness(&self.cells[*a])));
+        let is_kept = |index: usize, row: &[Option<TableCell>]| {
+            order.iter().take(n).any(|kept| *kept == index) || row.iter().flatten().any(|cell| cell.is_baseline)
+        };
+        let kept: Vec<bool> = self.cells.iter().enumerate().map(|(index, row)| is_kept(index, row)).collect();
+        let (mut of_cells, mut of_labels) = (kept.iter(), kept.iter());
+        self.cells.retain(|_| of_cells.next().is_some_and(|kept| *kept));
+        self.row_labels.retain(|_| of_labels.next().is_some_and(|kept| *kept));
+        self.n_rows_hidden = kept.iter().filter(|kept| !**kept).count();
+        Ok(())
+    }
 }
 
-fn grid(experiment: &Experiment, layout: &Layout, rows: &[&Row]) -> Vec<Vec<Option<TableCell>>> {
+/// The cells shown, by their index.
+fn cells(
+    experiment: &Experiment,
+    view: &View,
+    layout: &Layout,
+    shown: &[usize],
+    rows: &[&Row],
+) -> BTreeMap<usize, TableCell> {
     let mut by_run: BTreeMap<(u32, u64), Vec<&Row>> = BTreeMap::new();
     for row in rows {
         by_run.entry((row.cell, row.seed)).or_default().push(row);
     }
-    let mut by_place: BTreeMap<(Place, Place), TableCell> = BTreeMap::new();
-    for (index, cell) in experiment.cells.iter().enumerate() {
+    let cell = |&index: &usize| {
         let of_seed = |seed: &u64| seed_result(by_run.get(&(index as u32, *seed)).map_or(&[][..], Vec::as_slice));
         let results: Vec<SeedResult> = experiment.seeds.iter().map(of_seed).collect();
-        let label = |&axis: &usize| cell.labels.get(axis).cloned().unwrap_or_default();
+        let label = |&axis: &usize| experiment.cells[index].labels.get(axis).cloned().unwrap_or_default();
         let labels = layout.rows.iter().chain(&layout.columns).map(label).collect();
-        let at = (place(experiment, index, &layout.rows), place(experiment, index, &layout.columns));
-        let summary = summarize(&done_values(&results));
-        by_place.insert(at, TableCell { labels, results, summary });
+        let summary = summarize(&done_values(&results), view.interval);
+        (index, TableCell { labels, results, summary, is_baseline: false, difference: None })
+    };
+    shown.iter().map(cell).collect()
+}
+
+/// Fills in the differences, each corrected for all of them; how many have a p.
+fn compare(cells: &mut BTreeMap<usize, TableCell>, baseline: Option<usize>, method: IntervalMethod) -> usize {
+    let Some(cell) = baseline.and_then(|index| cells.get_mut(&index)) else { return 0 };
+    cell.is_baseline = true;
+    let of_baseline = cell.results.clone();
+    let mut others: Vec<&mut TableCell> = cells.values_mut().filter(|cell| !cell.is_baseline).collect();
+    for cell in &mut others {
+        let pairs = cell.results.iter().zip(&of_baseline);
+        let differences: Vec<f64> = pairs.filter_map(|(a, b)| Some(a.value()? - b.value()?)).collect();
+        cell.difference = Difference::of(&differences, method);
     }
+    let p_values: Vec<Option<f64>> = others.iter().map(|cell| cell.difference?.sign_flip_p).collect();
+    for (cell, adjusted_p) in others.iter_mut().zip(holm(&p_values)) {
+        cell.difference.iter_mut().for_each(|difference| difference.adjusted_p = adjusted_p);
+    }
+    p_values.iter().flatten().count()
+}
+
+/// `cells[row][column]`.
+fn grid(experiment: &Experiment, layout: &Layout, cells: BTreeMap<usize, TableCell>) -> Vec<Vec<Option<TableCell>>> {
+    let at = |index: usize| (place(experiment, index, &layout.rows), place(experiment, index, &layout.columns));
+    let mut by_place: BTreeMap<(Place, Place), TableCell> =
+        cells.into_iter().map(|(index, cell)| (at(index), cell)).collect();
     let row = |row: &Place| -> Vec<Option<TableCell>> {
         layout.column_places.iter().map(|column| by_place.remove(&(row.clone(), column.clone()))).collect()
     };
@@ -214,11 +285,7 @@ fn grid(experiment: &Experiment, layout: &Layout, rows: &[&Row]) -> Vec<Vec<Opti
 }
 
 fn done_values(results: &[SeedResult]) -> Vec<f64> {
-    let value = |result: &SeedResult| match result {
-        SeedResult::Done(value) => Some(*value),
-        SeedResult::Missing | SeedResult::Failed(_) => None,
-    };
-    results.iter().filter_map(value).collect()
+    results.iter().filter_map(SeedResult::value).collect()
 }
 
 fn seed_result(rows: &[&Row]) -> SeedResult {

@@ -40,7 +40,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ),
     ("evaluate", 6, &["experiment", "record", "data", "views", "model", "ops", "executor", "random", "device"]),
     ("bench", 7, &["experiment", "data", "views", "model", "ops", "executor", "random", "device"]),
-    ("report", 7, &["content", "experiment", "history", "record", "results", "store"]),
+    ("report", 7, &["content", "experiment", "history", "random", "record", "results", "store"]),
     ("verify", 7, &["content", "experiment", "record", "results", "store"]),
     (
         "runner",

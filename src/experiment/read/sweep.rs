@@ -186,6 +186,17 @@ pub struct TableSection {
     pub rows: Option<Vec<Placed<String>>>,
     pub columns: Option<Vec<Placed<String>>>,
     pub metric: Option<Placed<String>>,
+    pub baseline: Option<Vec<PlacedLabel>>,
+}
+
+/// One entry of `baseline`: an axis and the value of it that is meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlacedLabel {
+    pub path: Placed<String>,
+    /// As an axis spells its label: a text without its quotes is a variant's name.
+    pub label: Placed<String>,
+    /// With its quotes, where it is a text: the label of a value that is one.
+    pub quoted: String,
 }
 
 pub fn table(at: &At, found: &mut Found) -> Option<TableSection> {
@@ -193,9 +204,31 @@ pub fn table(at: &At, found: &mut Found) -> Option<TableSection> {
         let rows = fields.given("rows", paths);
         let columns = fields.given("columns", paths);
         let metric = fields.given("metric", placed_text);
+        let baseline = fields.given("baseline", baseline);
         // What has a mistake counts as left out, so that the rest is still checked.
-        Some(TableSection { rows: rows.flatten(), columns: columns.flatten(), metric: metric.flatten() })
+        Some(TableSection {
+            rows: rows.flatten(),
+            columns: columns.flatten(),
+            metric: metric.flatten(),
+            baseline: baseline.flatten(),
+        })
     })
+}
+
+/// `{"train.batch": 256, "views": "crop"}`: what the other cells are compared with.
+fn baseline(at: &At, found: &mut Found) -> Option<Vec<PlacedLabel>> {
+    let Kind::Map(pairs) = &at.node.kind else {
+        found.add(at.wrong("axes with a value of each, `{\"train.batch\": 256}`"));
+        return None;
+    };
+    let read = |(key, value): &(Arc<Node>, Arc<Node>)| {
+        let path = placed_text(&At { node: key, path: at.path }, found)?;
+        let quoted = value.to_string();
+        let label = if let Kind::Text(text) = &value.kind { text.clone() } else { quoted.clone() };
+        Some(PlacedLabel { path, label: Placed { value: label, span: value.span }, quoted })
+    };
+    let labels: Vec<Option<PlacedLabel>> = pairs.iter().map(read).collect();
+    labels.into_iter().collect()
 }
 
 /// A path, or a list of them.

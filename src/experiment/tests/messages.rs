@@ -9,7 +9,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 49] = [
+const CASES: [Case; 53] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -136,6 +136,22 @@ const CASES: [Case; 49] = [
         "table",
         "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.batch\", [64, 32]), Axis(\"model.side\", [32, 64])], table: (rows: \"train.bach\", columns: [], metric: \"knn.top2\"))",
         &[],
+    ),
+    (
+        "baseline",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Axis(\"train.batch\", [64, 32]), Variants(\"views\", {\"crop\": [RandomResizedCrop], \"all\": [RandomResizedCrop, Grayscale]})], table: (baseline: {\"train.bach\": 64, \"views\": \"crops\", \"train.batch\": 48}))",
+        &[],
+    ),
+    (
+        "baseline between zipped cells",
+        "Experiment(question: \"q\", dataset: Builtin, sweep: [Zip([Axis(\"train.batch\", [64, 32]), Axis(\"train.temperature\", [0.1, 0.5])])], table: (baseline: {\"train.batch\": 64, \"train.temperature\": 0.5}))",
+        &[],
+    ),
+    ("baseline that is no map", "Experiment(question: \"q\", dataset: Builtin, table: (baseline: [\"64\"]))", &[]),
+    (
+        "baseline without a sweep",
+        "Experiment(question: \"q\", dataset: Builtin)",
+        &["table.baseline={\"train.batch\": 64}"],
     ),
     (
         "overrides",

@@ -6,7 +6,7 @@ use crate::experiment::recipe::{
     Numerics, Optimizer, Scaling, Schedule, Split, Stem, WarmupForm,
 };
 use crate::experiment::run::Run;
-use crate::experiment::{Experiment, LoadOptions, evaluation_names, load};
+use crate::experiment::{AxisLabel, Experiment, LoadOptions, evaluation_names, load};
 
 fn cifar(fields: &str) -> String {
     format!("Experiment(question: \"q\", dataset: Cifar10(root: \"data\"), {fields})")
@@ -50,6 +50,40 @@ fn zipped_axes_move_together_and_variants_have_names() {
     assert_eq!(experiment.cells[2].runs[0].model.head, Head::None);
     assert_eq!(experiment.table.rows, ["train.batch", "train.temperature"]);
     assert_eq!(experiment.table.columns, ["model.head"]);
+}
+
+#[test]
+fn a_baseline_is_told_by_its_labels() {
+    let check = |baseline: &str, expected: &[(&str, &str)]| {
+        let text = cifar(&format!(
+            "sweep: [
+                Zip([Axis(\"train.batch\", [64, 0x80]), Axis(\"train.temperature\", [0.1, 0.5])]),
+                Variants(\"model.head\", {{\"none\": None, \"deep\": Mlp(layers: 3)}}),
+            ], table: (rows: [\"train.batch\", \"train.temperature\"]{baseline})"
+        ));
+        let pair = |label: &AxisLabel| (label.path.clone(), label.label.clone());
+        let found: Vec<(String, String)> = sound(&text).table.baseline.iter().map(pair).collect();
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(path, label)| ((*path).to_owned(), (*label).to_owned())).collect();
+        assert_eq!(found, expected);
+    };
+    check("", &[]);
+    check(", baseline: {}", &[]);
+    check(", baseline: {\"train.batch\": 0x80}", &[("train.batch", "0x80")]);
+    check(
+        ", baseline: {\"model.head\": \"deep\", \"train.temperature\": 0.5}",
+        &[("model.head", "deep"), ("train.temperature", "0.5")],
+    );
+    let of_texts = sound(&cifar(
+        "sweep: [Zip([Axis(\"dataset.root\", [\"a\", \"b\"]), Axis(\"train.batch\", [64, 128])])],
+         table: (baseline: {\"dataset.root\": \"b\"})",
+    ));
+    let [baseline] = &of_texts.table.baseline[..] else { panic!("one label") };
+    assert_eq!(baseline.label, "\"b\"", "the text of a value keeps its quotes");
+    assert!(of_texts.has_label(1, baseline) && !of_texts.has_label(0, baseline));
+    let alone = cifar("sweep: [Axis(\"train.batch\", [64, 128])], table: (baseline: {\"train.batch\": 128})");
+    let alone = load("x.ron", &alone, &LoadOptions { ignore_sweep: true, ..options(&[]) });
+    assert_eq!(alone.map(|experiment| experiment.table.baseline), Ok(Vec::new()));
 }
 
 #[test]

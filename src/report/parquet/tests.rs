@@ -91,3 +91,58 @@ fn what_does_not_fit_is_refused() {
     let error = named(&table, "status", "done, missing or failed", names).unwrap_err().to_string();
     assert_eq!(error, "column `status` of the table of results holds `gone`; expected done, missing or failed");
 }
+
+/// Column and type of every row of a section's table: `| `cell` | u32 | ...`, `axis.<path>` for each of `axes`.
+fn documented(section: &str, axes: &[&str]) -> Vec<String> {
+    let text = include_str!("../../../docs/results_schema.md");
+    let (_, section) = text.split_once(&format!("## `{section}`")).expect("a section of the documentation");
+    let section = section.split("\n## ").next().expect("its text");
+    let mut columns = Vec::new();
+    for line in section.lines().filter(|line| line.starts_with("| `")) {
+        let fields: Vec<&str> = line.split(" | ").collect();
+        let (name, kind) = (fields[0].trim_matches(['|', ' ', '`']), fields[1].trim_end_matches(", null"));
+        let kind = match kind {
+            "text" => "str",
+            "boolean" => "bool",
+            number => number,
+        };
+        match name {
+            "axis.<path>" => columns.extend(axes.iter().map(|path| format!("axis.{path}: {kind}"))),
+            name => columns.push(format!("{name}: {kind}")),
+        }
+    }
+    columns
+}
+
+#[test]
+fn the_documentation_names_exactly_the_columns_written() {
+    let (experiment, rows) = rows();
+    let written = |schema: &str, bytes: &[u8]| parquet::read(schema, bytes).unwrap().schema();
+    let results = to_parquet(&rows, &experiment.axes).unwrap();
+    let of_results = documented("results/<experiment>.parquet", &["train.batch", "views"]);
+    assert_eq!(written(SCHEMA, &results), of_results);
+    let histories = crate::report::histories::to_parquet(&[]).unwrap();
+    let of_histories = documented("results/<experiment>.history.parquet", &[]);
+    assert_eq!(written("ablate.histories/1", &histories), of_histories);
+}
+
+/// What may be null in the documentation is null in a row of which nothing is known.
+#[test]
+fn the_documentation_says_which_columns_may_be_null() {
+    let (experiment, _) = rows();
+    let bytes = to_parquet(&[missing(&experiment, 0, 0)], &experiment.axes).unwrap();
+    let table = parquet::read(SCHEMA, &bytes).unwrap();
+    let text = include_str!("../../../docs/results_schema.md");
+    for column in table.schema() {
+        let (name, kind) = column.split_once(": ").expect("a name and a type");
+        let name = if name.starts_with(AXIS) { "axis.<path>" } else { name };
+        let line = text.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).expect("a line a column");
+        let is_null = match kind {
+            "str" if name != "axis.<path>" => table.texts(name).unwrap()[0].is_none(),
+            "f64" => table.f64s(name).unwrap()[0].is_none(),
+            "u64" => table.u64s(name).unwrap()[0].is_none(),
+            _ => false,
+        };
+        assert_eq!(line.contains(", null |"), is_null, "{line}");
+    }
+}

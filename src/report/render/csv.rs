@@ -1,8 +1,9 @@
-//! Raw numbers, one line a cell: `axis.<path>`..., then metric, unit, statistics and counts.
+//! Raw numbers, one line a cell: `axis.<path>`..., then metric, unit, statistics, counts, and the difference from the
+//! baseline. New columns are added at the end.
 
 use crate::report::table::{AblationTable, TableCell};
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 23] = [
     "metric",
     "unit",
     "mean",
@@ -16,28 +17,43 @@ const COLUMNS: [&str; 13] = [
     "n_missing",
     "n_failed",
     "smoke",
+    "interval_method",
+    "is_baseline",
+    "n_pairs",
+    "difference_mean",
+    "difference_std",
+    "difference_interval95_low",
+    "difference_interval95_high",
+    "sign_flip_p",
+    "smallest_p",
+    "adjusted_p",
 ];
 
 pub fn render(table: &AblationTable) -> String {
-    let axes = table.axes().map(|path| format!("axis.{path}"));
+    let fixed = || table.fixed.iter();
+    let axes = table.axes().chain(fixed().map(|fixed| fixed.path.as_str())).map(|path| format!("axis.{path}"));
     let mut text = line(axes.chain(COLUMNS.map(str::to_owned)));
     for cell in table.cells() {
-        text.push_str(&line(cell.labels.iter().cloned().chain(fields(table, cell))));
+        let labels = cell.labels.iter().chain(fixed().map(|fixed| &fixed.label)).cloned();
+        text.push_str(&line(labels.chain(fields(table, cell)).chain(difference_fields(table, cell))));
     }
     text
 }
 
-fn fields(table: &AblationTable, cell: &TableCell) -> [String; COLUMNS.len()] {
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:?}"));
+fn number(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:?}"))
+}
+
+fn fields(table: &AblationTable, cell: &TableCell) -> [String; 13] {
     let summary = cell.summary;
-    let interval = summary.and_then(|summary| summary.interval95);
+    let interval = summary.and_then(|summary| summary.interval);
     [
         table.metric.clone(),
         table.unit.name().to_owned(),
         number(summary.map(|summary| summary.mean)),
         number(summary.and_then(|summary| summary.std)),
-        number(interval.map(|(low, _)| low)),
-        number(interval.map(|(_, high)| high)),
+        number(interval.map(|interval| interval.low)),
+        number(interval.map(|interval| interval.high)),
         number(summary.map(|summary| summary.min)),
         number(summary.map(|summary| summary.max)),
         cell.n_done().to_string(),
@@ -45,6 +61,23 @@ fn fields(table: &AblationTable, cell: &TableCell) -> [String; COLUMNS.len()] {
         cell.n_missing().to_string(),
         cell.n_failed().to_string(),
         table.smoke.to_string(),
+    ]
+}
+
+fn difference_fields(table: &AblationTable, cell: &TableCell) -> [String; 10] {
+    let difference = cell.difference;
+    let interval = difference.and_then(|difference| difference.interval);
+    [
+        table.interval.name().to_owned(),
+        cell.is_baseline.to_string(),
+        difference.map_or(String::new(), |difference| difference.n_pairs.to_string()),
+        number(difference.map(|difference| difference.mean)),
+        number(difference.and_then(|difference| difference.std)),
+        number(interval.map(|interval| interval.low)),
+        number(interval.map(|interval| interval.high)),
+        number(difference.and_then(|difference| difference.sign_flip_p)),
+        number(difference.map(|difference| difference.smallest_p)),
+        number(difference.and_then(|difference| difference.adjusted_p)),
     ]
 }
 

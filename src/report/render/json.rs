@@ -2,10 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::experiment::AxisLabel;
+use crate::report::statistics::correction;
+use crate::report::statistics::paired::Difference;
 use crate::report::table::{AblationTable, SeedResult, TableCell};
 
 /// Changes with the form.
-const SCHEMA: &str = "ablate.table/1";
+const SCHEMA: &str = "ablate.table/2";
 
 pub fn render(table: &AblationTable) -> Value {
     json!({
@@ -18,7 +21,12 @@ pub fn render(table: &AblationTable) -> Value {
         "seeds": table.seeds,
         "rows": table.row_axes,
         "columns": table.column_axes,
+        "fixed": table.fixed.iter().map(|AxisLabel { path, label }| (path.clone(), json!(label))).collect::<Map<_, _>>(),
+        "interval_method": table.interval.name(),
+        "n_comparisons": table.n_comparisons,
+        "correction": correction::NAME,
         "cells": table.cells().map(|cell| cell_value(table, cell)).collect::<Vec<_>>(),
+        "verdict": table.verdict,
         "notes": table.notes,
         "warnings": table.warnings,
     })
@@ -27,13 +35,13 @@ pub fn render(table: &AblationTable) -> Value {
 fn cell_value(table: &AblationTable, cell: &TableCell) -> Value {
     let labels: Map<String, Value> =
         table.axes().zip(&cell.labels).map(|(path, label)| (path.to_owned(), json!(label))).collect();
-    let values: Vec<Option<f64>> = cell.results.iter().map(value).collect();
+    let values: Vec<Option<f64>> = cell.results.iter().map(SeedResult::value).collect();
     let failures: Map<String, Value> = table.seeds.iter().zip(&cell.results).filter_map(failure).collect();
     json!({
         "labels": labels,
         "mean": cell.summary.map(|summary| summary.mean),
         "std": cell.summary.and_then(|summary| summary.std),
-        "interval95": cell.summary.and_then(|summary| summary.interval95),
+        "interval95": cell.summary.and_then(|summary| summary.interval).map(|interval| [interval.low, interval.high]),
         "min": cell.summary.map(|summary| summary.min),
         "max": cell.summary.map(|summary| summary.max),
         "n": cell.n_done(),
@@ -41,14 +49,22 @@ fn cell_value(table: &AblationTable, cell: &TableCell) -> Value {
         "n_failed": cell.n_failed(),
         "values": values,
         "failures": failures,
+        "is_baseline": cell.is_baseline,
+        "difference": cell.difference.as_ref().map(difference),
     })
 }
 
-fn value(result: &SeedResult) -> Option<f64> {
-    match result {
-        SeedResult::Done(value) => Some(*value),
-        SeedResult::Missing | SeedResult::Failed(_) => None,
-    }
+fn difference(difference: &Difference) -> Value {
+    let Difference { n_pairs, mean, std, interval, sign_flip_p, smallest_p, adjusted_p } = difference;
+    json!({
+        "n_pairs": n_pairs,
+        "mean": mean,
+        "std": std,
+        "interval95": interval.map(|interval| [interval.low, interval.high]),
+        "sign_flip_p": sign_flip_p,
+        "smallest_p": smallest_p,
+        "adjusted_p": adjusted_p,
+    })
 }
 
 fn failure((seed, result): (&u64, &SeedResult)) -> Option<(String, Value)> {

@@ -1,6 +1,7 @@
 //! A `tabular` with the rules of `booktabs`, its notes as small paragraphs below.
 
-use crate::report::render::{CellWords, NO_VALUE, cell_words, column_header, footnotes, title};
+use crate::report::render::grid::Grid;
+use crate::report::render::{CellWords, NO_VALUE, SpreadWords, cell_words, column_header, footnotes, title};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
@@ -20,21 +21,38 @@ pub fn render(table: &AblationTable) -> String {
     for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
         let labels = labels.iter().map(|label| escape(label));
         let numbers =
-            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(&table.unit, cell))));
+            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(table, cell))));
         text.push_str(&line(labels.chain(numbers)));
     }
     text.push_str("\\bottomrule\n\\end{tabular}\n");
-    for note in footnotes(table) {
-        text.push_str(&format!("\\par{{\\footnotesize {}\\par}}\n", escape(&note)));
-    }
+    footnotes(table).for_each(|note| text.push_str(&footnote(&note)));
     text
 }
 
+/// A grid as a `tabular`.
+pub fn grid(grid: &Grid) -> String {
+    let columns = format!("{}{}", "l".repeat(grid.label_headers.len()), "r".repeat(grid.number_headers.len()));
+    let mut text = format!("{}\\begin{{tabular}}{{{columns}}}\n\\toprule\n", comment(&grid.title));
+    text.push_str(&line(grid.headers().map(|header| escape(header))));
+    text.push_str("\\midrule\n");
+    grid.rows.iter().for_each(|row| text.push_str(&line(row.iter().map(|field| escape(field)))));
+    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    grid.notes.iter().for_each(|note| text.push_str(&footnote(note)));
+    text
+}
+
+fn footnote(note: &str) -> String {
+    format!("\\par{{\\footnotesize {}\\par}}\n", escape(note))
+}
+
 fn words(words: CellWords) -> String {
-    let numbers = match (words.mean.as_str(), &words.std) {
-        (NO_VALUE, _) => "--".to_owned(),
-        (mean, Some(std)) => format!("${mean} \\pm {std}$"),
-        (mean, None) => format!("${mean}$"),
+    let plain = |number: &str| number.replace('−', "-");
+    let mean = plain(&words.mean);
+    let numbers = match &words.spread {
+        _ if words.mean == NO_VALUE => "--".to_owned(),
+        Some(SpreadWords::Deviation(std)) => format!("${mean} \\pm {std}$"),
+        Some(SpreadWords::Interval(low, high)) => format!("${mean}$ {{[}}${}$, ${}${{]}}", plain(low), plain(high)),
+        None => format!("${mean}$"),
     };
     let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
     format!("{numbers}{remark}")
@@ -67,6 +85,9 @@ fn escape(text: &str) -> String {
             '[' | '*' => escaped.extend(['{', character, '}']),
             '±' => escaped.push_str("$\\pm$"),
             '–' => escaped.push_str("--"),
+            '−' => escaped.push_str("$-$"),
+            '“' => escaped.push_str("``"),
+            '”' => escaped.push_str("''"),
             '…' => escaped.push_str("\\dots{}"),
             control if control.is_control() => escaped.push(' '),
             plain => escaped.push(plain),

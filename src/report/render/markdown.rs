@@ -1,6 +1,7 @@
 //! A GitHub table; whatever could be read as markup is escaped.
 
-use crate::report::render::{CellWords, cell_words, column_header, footnotes, subtitle};
+use crate::report::render::grid::Grid;
+use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
@@ -16,20 +17,38 @@ pub fn render(table: &AblationTable) -> String {
     for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
         let labels = labels.iter().map(|label| escape(label));
         let numbers =
-            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(&table.unit, cell))));
+            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(table, cell))));
         text.push_str(&line(labels.chain(numbers)));
     }
     text.push('\n');
-    for note in footnotes(table) {
-        text.push_str(&format!("- {}\n", escape(&note)));
-    }
+    footnotes(table).for_each(|note| text.push_str(&item(&note)));
     text
 }
 
+/// A grid under its title.
+pub fn grid(grid: &Grid) -> String {
+    let mut text = format!("{}\n\n", escape(&grid.title));
+    text.push_str(&line(grid.headers().map(|header| escape(header))));
+    let left = grid.label_headers.iter().map(|_| ":---".to_owned());
+    text.push_str(&line(left.chain(grid.number_headers.iter().map(|_| "---:".to_owned()))));
+    grid.rows.iter().for_each(|row| text.push_str(&line(row.iter().map(|field| escape(field)))));
+    text.push('\n');
+    grid.notes.iter().for_each(|note| text.push_str(&item(note)));
+    text
+}
+
+fn item(note: &str) -> String {
+    format!("- {}\n", escape(note))
+}
+
 fn words(words: CellWords) -> String {
-    let std = words.std.map_or(String::new(), |std| format!(" ± {std}"));
+    let spread = match words.spread {
+        Some(SpreadWords::Deviation(std)) => format!(" ± {std}"),
+        Some(SpreadWords::Interval(low, high)) => format!(" {}", escape(&format!("[{low}, {high}]"))),
+        None => String::new(),
+    };
     let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
-    format!("{}{std}{remark}", words.mean)
+    format!("{}{spread}{remark}", words.mean)
 }
 
 fn line(cells: impl Iterator<Item = String>) -> String {

@@ -1,12 +1,17 @@
-//! An ablation table, written: for a terminal, Markdown, LaTeX, and as data.
+//! An ablation table, written: for a terminal, Markdown, LaTeX, Typst, and as data.
 
 mod csv;
+mod differences;
+mod grid;
 mod json;
 mod latex;
 mod markdown;
 pub mod text;
+mod typst;
 
 use crate::report::table::{AblationTable, TableCell, Unit};
+use crate::report::verdict::number;
+use crate::report::view::Spread;
 
 /// The forms of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,8 @@ pub enum Format {
     Markdown,
     /// A `tabular` for the `booktabs` package, in UTF-8.
     Latex,
+    /// A `table` of Typst's own.
+    Typst,
     /// Raw numbers in the unit of the record, one line a cell (RFC 4180, line feeds).
     Csv,
 }
@@ -28,8 +35,15 @@ impl AblationTable {
             Format::Text => text::render(self),
             Format::Markdown => markdown::render(self),
             Format::Latex => latex::render(self),
+            Format::Typst => typst::render(self),
             Format::Csv => csv::render(self),
         }
+    }
+
+    /// Every cell's difference from the baseline, with its interval and p, as a table below the table. Absent where there is
+    /// nothing to compare, and as CSV, whose lines have it already.
+    pub fn render_differences(&self, format: Format) -> Option<String> {
+        differences::of(self)?.render(format)
     }
 
     /// Every number the table rests on, the values of each seed included. Numbers that are not finite are null.
@@ -42,14 +56,22 @@ impl AblationTable {
 struct CellWords {
     /// `–` without a value.
     mean: String,
-    std: Option<String>,
+    spread: Option<SpreadWords>,
     /// In brackets behind the numbers; absent when every seed is there.
     remark: Option<String>,
 }
 
+/// What stands behind a mean.
+enum SpreadWords {
+    /// `0.8` of `± 0.8`.
+    Deviation(String),
+    /// Both ends of `[60.4, 62.0]`.
+    Interval(String, String),
+}
+
 const NO_VALUE: &str = "–";
 
-fn cell_words(unit: &Unit, cell: &TableCell) -> CellWords {
+fn cell_words(table: &AblationTable, cell: &TableCell) -> CellWords {
     let (n, failed, done) = (cell.results.len(), cell.n_failed(), cell.n_done());
     let remark = match (cell.n_missing(), failed) {
         (0, 0) => None,
@@ -57,17 +79,15 @@ fn cell_words(unit: &Unit, cell: &TableCell) -> CellWords {
         (0, _) => Some(format!("failed {failed}/{n}")),
         (_, _) => Some(format!("{done} of {n}, failed {failed}/{n}")),
     };
-    let mean = cell.summary.map_or(NO_VALUE.to_owned(), |summary| number(unit, summary.mean));
-    let std = cell.summary.and_then(|summary| summary.std).map(|std| number(unit, std));
-    CellWords { mean, std, remark }
-}
-
-/// Percent with one decimal for fractions, else three decimals.
-fn number(unit: &Unit, value: f64) -> String {
-    match unit {
-        Unit::Fraction => format!("{:.1}", 100.0 * value),
-        Unit::Nats | Unit::Other(_) | Unit::Unknown => format!("{value:.3}"),
-    }
+    let number = |value: f64| number(&table.unit, value);
+    let mean = cell.summary.map_or(NO_VALUE.to_owned(), |summary| number(summary.mean));
+    let spread = cell.summary.and_then(|summary| match table.spread {
+        Spread::Deviation => summary.std.map(|std| SpreadWords::Deviation(number(std))),
+        Spread::Interval => {
+            summary.interval.map(|interval| SpreadWords::Interval(number(interval.low), number(interval.high)))
+        }
+    });
+    CellWords { mean, spread, remark }
 }
 
 /// `knn.top1 in %`.
@@ -92,10 +112,11 @@ fn column_header(table: &AblationTable, labels: &[String]) -> String {
     if labels.is_empty() { title(table) } else { labels.join(", ") }
 }
 
-/// Notes and warnings, in the order they are shown.
+/// The verdict as one paragraph, notes and warnings, in the order they are shown.
 fn footnotes(table: &AblationTable) -> impl Iterator<Item = String> {
+    let verdict = Some(table.verdict.join(" ")).filter(|verdict| !verdict.is_empty());
     let warnings = table.warnings.iter().map(|warning| format!("warning: {warning}"));
-    table.notes.iter().cloned().chain(warnings)
+    verdict.into_iter().chain(table.notes.iter().cloned()).chain(warnings)
 }
 
 #[cfg(test)]

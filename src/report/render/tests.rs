@@ -5,8 +5,10 @@ use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
 use crate::report::row::Row;
 use crate::report::sample::{complete, experiment, failed, missing, row};
+use crate::report::statistics::IntervalMethod;
+use crate::report::view::View;
 
-const FORMATS: [Format; 4] = [Format::Text, Format::Markdown, Format::Latex, Format::Csv];
+const FORMATS: [Format; 5] = [Format::Text, Format::Markdown, Format::Latex, Format::Typst, Format::Csv];
 
 fn table(experiment: &Experiment, rows: &[Row]) -> AblationTable {
     AblationTable::new(experiment, rows, &experiment.table.metric).unwrap()
@@ -103,6 +105,59 @@ fn wide_tables_are_cut_into_blocks() {
     insta::assert_snapshot!(text);
 }
 
+/// Every form of the table below the table.
+fn all_differences(table: &AblationTable) -> String {
+    let of = |format| Some(format!("── {format:?}\n{}", table.render_differences(format)?));
+    FORMATS.into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn differences_below_the_table() {
+    let experiment = two_axes();
+    let mut rows = complete(&experiment);
+    rows[4] = failed(&experiment, 1, 1, "panicked");
+    rows.truncate(9);
+    insta::assert_snapshot!(all_differences(&table(&experiment, &rows)));
+    assert_eq!(table(&experiment, &[]).render_differences(Format::Text), None);
+}
+
+#[test]
+fn intervals_in_place_of_deviations() {
+    let experiment = two_axes();
+    let mut rows = complete(&experiment);
+    rows[1] = missing(&experiment, 0, 1);
+    let spread = Spread::Interval;
+    let all = IntervalMethod::ALL.map(|interval| {
+        let view = View { interval, spread, ..View::of(&experiment) };
+        let table = AblationTable::of(&experiment, &rows, &view).unwrap();
+        let differences = table.render_differences(Format::Text).unwrap();
+        [Format::Text, Format::Markdown, Format::Latex, Format::Typst].map(|format| table.render(format)).concat()
+            + &differences
+    });
+    insta::assert_snapshot!(all.concat());
+}
+
+#[test]
+fn one_label_left_is_named_below() {
+    let experiment = two_axes();
+    let only = vec!["train.batch=128".parse().unwrap()];
+    let view = View { only, best: Some(1), ..View::of(&experiment) };
+    let table = AblationTable::of(&experiment, &complete(&experiment), &view).unwrap();
+    insta::assert_snapshot!(FORMATS.map(|format| table.render(format)).concat());
+}
+
+/// In 80 columns, however long the labels are.
+#[test]
+fn differences_fit_a_terminal() {
+    let long = "crop, flip, colour jitter at half strength, grayscale and a Gaussian blur of a tenth of the side";
+    let axes: [(&str, &[&str]); 2] =
+        [("views", &[long, "b"]), ("train.learning_rate.scaling", &["Linear(per: 256)", "Sqrt"])];
+    let experiment = experiment(&axes, &[], &[0, 1, 2]);
+    let text = table(&experiment, &complete(&experiment)).render_differences(Format::Text).unwrap();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    insta::assert_snapshot!(text);
+}
+
 #[test]
 fn as_json() {
     let experiment = two_axes();
@@ -119,13 +174,15 @@ proptest! {
         experiment.name = name.clone();
         experiment.question = name;
         let table = table(&experiment, &complete(&experiment));
-        let [text, markdown, latex, csv] = FORMATS.map(|format| table.render(format));
+        let [text, markdown, latex, typst, csv] = FORMATS.map(|format| table.render(format));
         prop_assert!(!text.chars().any(|character| character.is_control() && character != '\n'));
         let bars = |line: &str| line.replace("\\\\", "").replace("\\|", "").matches('|').count();
         prop_assert!(markdown.lines().filter(|line| line.starts_with("| ")).all(|line| bars(line) == 4), "{markdown}");
         prop_assert_eq!(markdown.lines().filter(|line| line.starts_with("| ")).count(), 4);
         prop_assert_eq!(latex.lines().filter(|line| line.ends_with(" \\\\")).count(), 4, "{}", latex);
-        prop_assert_eq!(csv_fields(&csv), 5 * 15);
+        prop_assert_eq!(csv_fields(&csv), 5 * 25);
+        prop_assert_eq!(typst.lines().filter(|line| line.starts_with("  \"")).count(), 3, "{}", typst);
+        prop_assert!(typst.lines().all(|line| line.replace("\\\\", "").replace("\\\"", "").matches('"').count() % 2 == 0 || line.starts_with("//")), "{typst}");
     }
 }
 

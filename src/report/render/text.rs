@@ -1,8 +1,9 @@
 //! For a terminal: aligned at the decimal points, cut into blocks of columns that fit 80 characters.
 
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
-use crate::report::render::{cell_words, column_header, footnotes, subtitle};
+use crate::report::render::grid::Grid;
+use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle};
 use crate::report::table::AblationTable;
 
 const WIDTH: usize = 80;
@@ -43,17 +44,20 @@ struct NumberColumn {
 impl NumberColumn {
     fn of(table: &AblationTable, index: usize) -> NumberColumn {
         let words: Vec<_> =
-            table.cells.iter().map(|row| row[index].as_ref().map(|cell| cell_words(&table.unit, cell))).collect();
+            table.cells.iter().map(|row| row[index].as_ref().map(|cell| cell_words(table, cell))).collect();
         let present = || words.iter().flatten();
         let mean_width = present().map(|words| width(&words.mean)).max().unwrap_or(0);
-        let std_width = present().flat_map(|words| &words.std).map(|std| width(std)).max();
-        let text = |words: &Option<super::CellWords>| {
+        let [first_width, second_width] = spread_widths(present());
+        let spread_width =
+            present().filter_map(|words| spread(words, first_width, second_width)).map(|text| width(&text));
+        let spread_width = spread_width.max();
+        let text = |words: &Option<CellWords>| {
             let Some(words) = words else { return String::new() };
             let mut text = format!("{:>mean_width$}", words.mean);
-            match (&words.std, std_width) {
-                (Some(std), Some(std_width)) => text.push_str(&format!(" ± {std:>std_width$}")),
-                (None, Some(std_width)) if words.remark.is_some() => text.push_str(&" ".repeat(3 + std_width)),
-                (_, _) => {}
+            match (spread(words, first_width, second_width), spread_width) {
+                (Some(spread), _) => text.push_str(&format!(" {spread}")),
+                (None, Some(spread_width)) if words.remark.is_some() => text.push_str(&" ".repeat(1 + spread_width)),
+                (None, _) => {}
             }
             words.remark.iter().for_each(|remark| text.push_str(&format!(" ({remark})")));
             text
@@ -65,6 +69,22 @@ impl NumberColumn {
 
     fn planned_width(&self) -> usize {
         self.cells_width.max(width(&self.header).min(HEADER_WIDTH)) + GAP
+    }
+}
+
+/// The widest deviation or lower end, and the widest upper end.
+fn spread_widths<'a>(words: impl Iterator<Item = &'a CellWords>) -> [usize; 2] {
+    words.flat_map(|words| &words.spread).fold([0, 0], |[first, second], spread| match spread {
+        SpreadWords::Deviation(std) => [first.max(width(std)), second],
+        SpreadWords::Interval(low, high) => [first.max(width(low)), second.max(width(high))],
+    })
+}
+
+/// `± 0.8` or `[60.4, 62.0]`, its numbers padded.
+fn spread(words: &CellWords, first_width: usize, second_width: usize) -> Option<String> {
+    match words.spread.as_ref()? {
+        SpreadWords::Deviation(std) => Some(format!("± {std:>first_width$}")),
+        SpreadWords::Interval(low, high) => Some(format!("[{low:>first_width$}, {high:>second_width$}]")),
     }
 }
 
@@ -108,6 +128,28 @@ fn block_text(table: &AblationTable, columns: &[NumberColumn]) -> String {
         }
     }
     block.trim_fmt()
+}
+
+/// A grid under its title; columns of numbers keep their width and labels wrap.
+pub fn grid(grid: &Grid) -> String {
+    let mut lines = wrap(&printable(&grid.title), "");
+    let mut block = Table::new();
+    block.load_style(STYLE).set_width(WIDTH as u16).set_content_arrangement(ContentArrangement::Dynamic);
+    block.set_header(grid.headers().map(|header| Cell::new(printable(header))).collect::<Vec<_>>());
+    for row in &grid.rows {
+        block.add_row(row.iter().map(|field| Cell::new(printable(field))).collect::<Vec<_>>());
+    }
+    for (index, column) in block.column_iter_mut().enumerate() {
+        column.set_padding((0, PADDING as u16));
+        if index >= grid.label_headers.len() {
+            let whole = grid.rows.iter().map(|row| width(&row[index])).max().unwrap_or(0) + PADDING;
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(whole as u16)));
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    lines.push(block.trim_fmt());
+    lines.extend(grid.notes.iter().flat_map(|note| wrap(&printable(note), "  ")));
+    lines.join("\n") + "\n"
 }
 
 /// Characters; each is taken to fill one place of the terminal.
