@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
 use ablate::commands::{
-    self, bench, check, diff, doctor, explain, gc, pin, plan, report, run, show, show_views, status, sweep, table, verify,
+    self, bench, check, diff, doctor, explain, gc, pin, plan, report, run, show, show_views, status, sweep, table,
+    verify,
 };
 use clap::Parser;
 

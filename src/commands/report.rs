@@ -6,7 +6,7 @@ mod pictures;
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -14,9 +14,9 @@ use crate::commands::arguments::{ExperimentArguments, PlanArguments};
 use crate::commands::code::CodeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::report::evidence::Evidence;
-use crate::commands::table::{DeviceFilter, on_every_backend};
+use crate::commands::table::{DeviceFilter, ViewArguments, on_every_backend};
 use crate::commands::{Ending, count, gather, open, print_json};
-use crate::experiment::Experiment;
+use crate::experiment::{AxisLabel, Experiment};
 use crate::report::atomic_file::write_atomically;
 use crate::report::page::figure::Figure;
 use crate::report::page::figure_files::Painter;
@@ -39,9 +39,8 @@ pub struct Arguments {
     pub plans: PlanArguments,
     #[command(flatten)]
     pub code: CodeArguments,
-    /// Another metric than the file's: `linear.top1`
-    #[arg(long)]
-    pub metric: Option<String>,
+    #[command(flatten)]
+    pub view: ViewArguments,
     /// The page to write; its figures go to a folder of the same name [default: RESULTS/EXPERIMENT.html]
     #[arg(long, short, value_name = "HTML")]
     pub output: Option<PathBuf>,
@@ -67,8 +66,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let evidence = Evidence::gather(store.as_ref(), &candidates)?;
     gather::tell_damage(&evidence.damage);
-    let metric = arguments.metric.as_ref().unwrap_or(&experiment.table.metric);
-    let table = AblationTable::new(experiment, &evidence.rows, metric)?;
+    let table = AblationTable::of(experiment, &evidence.rows, &arguments.view.view(experiment))?;
     let grid = Grid::of(experiment, &table);
     let histories = store.as_ref().map(|store| evidence.histories(store)).transpose()?.unwrap_or_default();
     let maps = match &store {
@@ -83,7 +81,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         facts: evidence.facts(),
         warnings: evidence.warnings(),
         histories: &histories,
-        spent: &evidence.spent(metric),
+        spent: &evidence.spent(&table.metric),
         maps: &maps,
         sheets: &sheets,
         cells: &cells,
@@ -140,7 +138,12 @@ fn tell(arguments: &Arguments, written: &Written) -> Result<(), CommandError> {
     if arguments.json {
         return print_json(&json!({ "page": page, "bytes": page_bytes, "figures": figures }));
     }
-    eprintln!("wrote {} ({} kB) and {} beside it", page.display(), page_bytes / 1_000, count(figures.len(), "figure file"));
+    eprintln!(
+        "wrote {} ({} kB) and {} beside it",
+        page.display(),
+        page_bytes / 1_000,
+        count(figures.len(), "figure file")
+    );
     if !has_pictures {
         eprintln!("note: no PNG was drawn, because this system has no fonts; the SVG files are complete");
     }
@@ -188,18 +191,29 @@ fn commands(arguments: &Arguments) -> Vec<String> {
     if *smoke {
         of_file.push_str(" --smoke");
     }
-    let metric = arguments.metric.as_ref().map_or(String::new(), |metric| format!(" --metric {}", quoted(metric)));
-    vec![
-        format!("ablate sweep {of_file}"),
-        format!("ablate report {of_file}{metric}"),
-        format!("ablate verify {of_file} --fraction 10%"),
-    ]
+    let ViewArguments { metric, rows, columns, only, best, baseline, interval } = &arguments.view;
+    let mut of_view = Vec::new();
+    of_view.extend(metric.iter().map(|metric| format!("--metric {}", quoted(metric))));
+    of_view.extend(rows.iter().map(|paths| format!("--rows {}", quoted(&paths.join(",")))));
+    of_view.extend(columns.iter().map(|paths| format!("--columns {}", quoted(&paths.join(",")))));
+    let label = |wanted: &AxisLabel| quoted(&format!("{}={}", wanted.path, wanted.label));
+    of_view.extend(only.iter().map(|wanted| format!("--where {}", label(wanted))));
+    of_view.extend(best.iter().map(|n| format!("--best {n}")));
+    of_view.extend(baseline.iter().map(|wanted| format!("--baseline {}", label(wanted))));
+    let named = interval.and_then(|choice| choice.to_possible_value());
+    of_view.extend(named.map(|value| format!("--interval {}", value.get_name())));
+    let report = [vec![format!("ablate report {of_file}")], of_view].concat().join(" ");
+    vec![format!("ablate sweep {of_file}"), report, format!("ablate verify {of_file} --fraction 10%")]
 }
 
 /// As a shell wants it.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/=+:,%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ fn centred(features: &[f32], width: usize) -> Vec<f64> {
     for row in features.chunks(width) {
         means.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / n);
     }
-    features.chunks(width).flat_map(|row| row.iter().zip(&means).map(|(value, mean)| f64::from(*value) - mean)).collect()
+    features
+        .chunks(width)
+        .flat_map(|row| row.iter().zip(&means).map(|(value, mean)| f64::from(*value) - mean))
+        .collect()
 }
 
 /// width × width, with n − 1. Every entry is one sum in the order of the rows, so threads change no bit.

@@ -13,6 +13,7 @@ mod kill;
 mod miniature;
 #[cfg(unix)]
 mod processes;
+mod report;
 mod resume;
 mod signals;
 mod store_commands;

@@ -92,7 +92,8 @@ fn stages(run: &Run, evidence: &Evidence) -> Vec<StageDetails> {
 }
 
 fn stage(seed: u64, name: String, key: Key, evidence: &Evidence) -> StageDetails {
-    let blank = StageDetails { seed, name, key: key.to_string(), state: "missing".to_owned(), ..StageDetails::default() };
+    let blank =
+        StageDetails { seed, name, key: key.to_string(), state: "missing".to_owned(), ..StageDetails::default() };
     let Some(Record { stage, provenance, .. }) = evidence.records.get(&key) else { return blank };
     let mut details: Vec<(String, String)> =
         provenance.details.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

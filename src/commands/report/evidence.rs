@@ -179,7 +179,8 @@ impl<'a> Evidence<'a> {
     /// Every run that has a value of the metric and the time of its training.
     pub fn spent(&self, metric: &str) -> Vec<Spent> {
         let done = self.rows.iter().filter(|row| row.is_of(metric) && row.status == Status::Done);
-        done.filter_map(|row| Some(Spent { cell: row.cell as usize, train_s: row.train_s?, value: row.value? })).collect()
+        done.filter_map(|row| Some(Spent { cell: row.cell as usize, train_s: row.train_s?, value: row.value? }))
+            .collect()
     }
 
     /// Who made what is told, and when; nothing of the moment the page is made at, so that one store makes one page.
@@ -214,7 +215,10 @@ impl<'a> Evidence<'a> {
         let mut warnings = Vec::new();
         if *other > 0 {
             let was = if *other == 1 { "was" } else { "were" };
-            warnings.push(format!("{other} of {} {was} computed by other code than this program's", count(*stored, "stored stage")));
+            warnings.push(format!(
+                "{other} of {} {was} computed by other code than this program's",
+                count(*stored, "stored stage")
+            ));
         }
         if !self.damage.is_empty() {
             warnings.push(format!("{} cannot be used and counts as missing", count(self.damage.len(), "record")));

@@ -71,6 +71,7 @@ impl CellDetails {
 
 pub fn section(page: &Page, grid: &Grid) -> Markup {
     let shown = &grid.cells[..grid.cells.len().min(CELLS_MAX)];
+    let axes: Vec<&str> = page.table.axes().collect();
     html! {
         section #cells aria-labelledby="cells-title" {
             h2 #cells-title { "Cells" }
@@ -80,7 +81,7 @@ pub fn section(page: &Page, grid: &Grid) -> Markup {
             }
             @for (place, cell) in shown.iter().enumerate() {
                 @if let Some(details) = page.cells.get(cell.index) {
-                    (one(grid, cell, details, grid.baseline == Some(place) && grid.cells.len() > 1))
+                    (one(grid, (&axes, cell), details, grid.baseline == Some(place) && grid.cells.len() > 1))
                 }
             }
             @if grid.cells.len() > shown.len() {
@@ -90,14 +91,19 @@ pub fn section(page: &Page, grid: &Grid) -> Markup {
     }
 }
 
-fn one(grid: &Grid, cell: &GridCell, details: &CellDetails, is_baseline: bool) -> Markup {
+fn one(grid: &Grid, (axes, cell): (&[&str], &GridCell), details: &CellDetails, is_baseline: bool) -> Markup {
     let mean = cell.summary.map(|summary| grid.quantity.text(summary.mean));
     let std = cell.summary.and_then(|summary| summary.std).map(|std| grid.quantity.text(std));
     html! {
         details.cell id=(format!("cell-{}", cell.index)) {
             summary {
                 span.key class=(color(cell.row)) aria-hidden="true" {}
-                span.cell-name { (cell.name()) }
+                span.cell-name {
+                    @for (axis, label) in axes.iter().zip(&cell.labels) {
+                        span.axis-name { (axis) } span.label { (label) }
+                    }
+                    @if cell.labels.is_empty() { (cell.name()) }
+                }
                 @if is_baseline { span.pill { "baseline" } }
                 @if let Some(remark) = cell.remark() {
                     span.pill.failed[cell.n_failed() > 0].missing[cell.n_failed() == 0] { (remark) }
@@ -132,7 +138,12 @@ fn seeds(grid: &Grid, cell: &GridCell, metrics: &Metrics) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Numbers of every seed" {
             table {
-                thead { tr { th.label scope="col" { "seed" } @for name in &metrics.names { th.number scope="col" { (name) } } } }
+                thead {
+                    tr {
+                        th.label scope="col" { "seed" }
+                        @for name in &metrics.names { th.number scope="col" { (name) } }
+                    }
+                }
                 tbody {
                     @for (seed, texts) in &metrics.of_seeds {
                         tr {

@@ -1,4 +1,4 @@
-//! The figure of cost: what a cell reached against the seconds that its training took.
+//! The figure of cost: the result of a cell against the seconds that its training took.
 
 use maud::html;
 
@@ -44,17 +44,24 @@ pub fn figure(grid: &Grid, runs: &[Spent], on_one_device: bool) -> Option<Figure
     let marks = html! {
         @for (cell, points) in &cells {
             g class=(color(cell.row)) {
-                @for (seconds, value) in points { circle.seed cx=(px(x.place(*seconds))) cy=(px(y.place(*value))) r="2.5" {} }
+                @for (seconds, value) in points {
+                    circle.seed cx=(px(x.place(*seconds))) cy=(px(y.place(*value))) r="2.5" {}
+                }
                 @let (seconds, value) = mean(points);
-                g { title { (cell.name()) ": " (format!("{seconds:.1} s")) } (point(cell.column, x.place(seconds), y.place(value), 5.0)) }
+                g {
+                    title { (cell.name()) ": " (format!("{seconds:.1} s")) }
+                    (point(cell.column, x.place(seconds), y.place(value), 5.0))
+                }
             }
         }
     };
     let warning = if on_one_device { "" } else { " Seconds of different devices cannot be compared." };
     Some(Figure {
         name: "cost".to_owned(),
-        title: "Reached against cost".to_owned(),
-        caption: format!("Large points: means of a cell; small points: seeds; evaluations are not in the time.{warning}"),
+        title: "Result against cost".to_owned(),
+        caption: format!(
+            "Large points: means of a cell; small points: seeds; evaluations are not in the time.{warning}"
+        ),
         panels: vec![Panel {
             title: String::new(),
             description: format!("{} against the seconds of training, a point a run", grid.quantity.name),
@@ -70,8 +77,11 @@ fn legend(grid: &Grid) -> Vec<Entry> {
     let rows = grid.row_labels.iter().take(ROWS_MAX).enumerate();
     let rows = rows.map(|(row, label)| Entry { class: color(row), label: label.clone(), mark: Mark::Point(0) });
     let columns = grid.column_labels.iter().take(COLUMNS_MAX).enumerate();
-    let columns =
-        columns.map(|(column, label)| Entry { class: "ink".to_owned(), label: label.clone(), mark: Mark::Point(column) });
+    let columns = columns.map(|(column, label)| Entry {
+        class: "ink".to_owned(),
+        label: label.clone(),
+        mark: Mark::Point(column),
+    });
     let mut entries = Vec::new();
     if grid.row_labels.len() > 1 {
         entries.extend(rows);

@@ -250,7 +250,9 @@ mod tests {
             cell,
             seed,
             pretrain_key: Key::of_bytes(b"k"),
-            history: history((0..10).map(move |step| 4.0 - 0.1 * f64::from(step) - f64::from(cell) - 0.2 * seed as f64)),
+            history: history(
+                (0..10).map(move |step| 4.0 - 0.1 * f64::from(step) - f64::from(cell) - 0.2 * seed as f64),
+            ),
         };
         let runs: Vec<RunHistory> = (0..4).flat_map(|cell| (0..2).map(move |seed| run(cell, seed))).collect();
         let figures = figures(&grid, &runs);

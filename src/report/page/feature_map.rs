@@ -56,7 +56,8 @@ fn panel(map: &FeatureMap) -> Panel {
     let x = Scale::linear(along(0), MARGIN, WIDTH - MARGIN);
     let y = Scale::linear(along(1), BOTTOM - MARGIN, MARGIN);
     let n_classes = labels.iter().max().map_or(0, |label| *label as usize + 1);
-    let of_class = |class: usize| projection.points.iter().zip(labels).filter(move |(_, label)| **label as usize == class);
+    let of_class =
+        |class: usize| projection.points.iter().zip(labels).filter(move |(_, label)| **label as usize == class);
     let cloud = |class: usize| -> String {
         of_class(class).map(|(point, _)| format!("M{} {}h0", px(x.place(point[0])), px(y.place(point[1])))).collect()
     };

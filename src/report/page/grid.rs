@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::experiment::Experiment;
-use crate::report::render::number;
 use crate::report::statistics::Summary;
 use crate::report::statistics::paired::Difference;
 use crate::report::table::{AblationTable, SeedResult, TableCell, Unit};
+use crate::report::verdict::number;
 
 /// All cells of a table.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,7 +146,9 @@ fn indices_by_labels(experiment: &Experiment, table: &AblationTable) -> BTreeMap
     let axis = |path: &str| experiment.axes.iter().position(|axis| axis.path == path);
     let order: Vec<usize> = table.axes().filter_map(axis).collect();
     let mut indices: BTreeMap<Vec<String>, Vec<usize>> = BTreeMap::new();
-    for (index, cell) in experiment.cells.iter().enumerate().rev() {
+    let is_shown = |index: &usize| table.fixed.iter().all(|wanted| experiment.has_label(*index, wanted));
+    for index in (0..experiment.cells.len()).rev().filter(is_shown) {
+        let cell = &experiment.cells[index];
         let labels = order.iter().map(|axis| cell.labels.get(*axis).cloned().unwrap_or_default()).collect();
         indices.entry(labels).or_default().push(index);
     }

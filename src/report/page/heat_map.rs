@@ -58,7 +58,8 @@ pub fn figure(grid: &Grid, row_axes: &str, column_axes: &str) -> Option<Figure> 
         name: "heat-map".to_owned(),
         title: "Heat map of means".to_owned(),
         caption: format!(
-            "Means of {name}, from {} (dark) to {} (bright); below each mean its sample standard deviation. Dashed: no result.",
+            "Means of {name}, from {} (dark) to {} (bright); below each mean its sample standard deviation. Dashed: no \
+             result.",
             grid.quantity.text(low),
             grid.quantity.text(high)
         ),

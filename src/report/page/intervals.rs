@@ -63,13 +63,16 @@ fn scale(grid: &Grid, shown: &[GridCell]) -> Scale {
     let (low, high) = extent(values()).unwrap_or((0.0, 1.0));
     let reach = BEYOND * (high - low).max(1e-9 + 0.01 * high.abs());
     let ends = shown.iter().filter_map(|cell| cell.summary.and_then(|summary| summary.interval));
-    let ends = ends.flat_map(|interval| [seen(interval.low), seen(interval.high)]).map(|end| end.clamp(low - reach, high + reach));
+    let ends = ends
+        .flat_map(|interval| [seen(interval.low), seen(interval.high)])
+        .map(|end| end.clamp(low - reach, high + reach));
     Scale::linear(values().chain(ends), LEFT, RIGHT)
 }
 
 fn drawn(grid: &Grid, cell: &GridCell, scale: &Scale, y: f64) -> Markup {
     let place = |value: f64| scale.place(grid.quantity.shown(value));
-    let interval = cell.summary.and_then(|summary| summary.interval).map(|interval| (place(interval.low), place(interval.high)));
+    let interval =
+        cell.summary.and_then(|summary| summary.interval).map(|interval| (place(interval.low), place(interval.high)));
     let name = cell.name();
     html! {
         g class=(color(cell.row)) {
@@ -83,7 +86,7 @@ fn drawn(grid: &Grid, cell: &GridCell, scale: &Scale, y: f64) -> Markup {
                     @if end < LEFT || end > RIGHT {
                         @let at = end.clamp(LEFT, RIGHT);
                         @let back = at - 5.0 * direction;
-                        polygon.dot points=(format!("{},{} {},{} {},{}", px(at), px(y), px(back), px(y - 3.5), px(back), px(y + 3.5))) {}
+                        (point_to(at, back, y))
                     }
                 }
             }
@@ -97,6 +100,12 @@ fn drawn(grid: &Grid, cell: &GridCell, scale: &Scale, y: f64) -> Markup {
             }
         }
     }
+}
+
+/// An arrow's head from `back` to `at`.
+fn point_to(at: f64, back: f64, y: f64) -> Markup {
+    let (at, back) = (px(at), px(back));
+    html! { polygon.dot points=(format!("{at},{} {back},{} {back},{}", px(y), px(y - 3.5), px(y + 3.5))) {} }
 }
 
 fn description(grid: &Grid, shown: &[GridCell]) -> String {

@@ -157,12 +157,16 @@ impl Page<'_> {
             @if !self.sheets.is_empty() {
                 section #views aria-labelledby="views-title" {
                     h2 #views-title { "Views" }
-                    p.note { "Images of the training part, each followed by the two random views that training sees in its first epoch." }
+                    p.note {
+                        "Images of the training part, each followed by the two random views that training sees in its "
+                        "first epoch."
+                    }
                     @for sheet in self.sheets {
                         figure.sheet {
                             div.scroll tabindex="0" role="region" aria-label=(sheet.title) {
                                 img src=(format!("data:image/png;base64,{}", STANDARD.encode(&sheet.png)))
-                                    width=(sheet.width) height=(sheet.height) alt=(format!("Contact sheet: {}", sheet.title));
+                                    width=(sheet.width) height=(sheet.height)
+                                    alt=(format!("Contact sheet: {}", sheet.title));
                             }
                             figcaption { (sheet.title) }
                         }
@@ -184,6 +188,10 @@ impl Page<'_> {
                         }
                     }
                 }
+                p.note {
+                    "Every step of every training is in " code { (self.experiment.name) ".history.parquet" }
+                    ", which " code { "ablate sweep" } " leaves beside its other tables."
+                }
                 @if !self.commands.is_empty() {
                     p { "With the same program and the experiment's file:" }
                     pre.scroll tabindex="0" { code { (self.commands.join("\n")) } }
@@ -204,7 +212,8 @@ fn kilobytes(bytes: usize) -> String {
 fn policy() -> String {
     let digest = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
     format!(
-        "default-src 'none'; img-src data:; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; img-src data:; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; \
+         form-action 'none'",
         digest(STYLE),
         digest(SCRIPT)
     )

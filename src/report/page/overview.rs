@@ -5,7 +5,6 @@ use maud::{Markup, html};
 use crate::report::page::Page;
 use crate::report::page::figure::color;
 use crate::report::page::grid::{Grid, GridCell};
-use crate::report::page::scale::signed;
 use crate::report::statistics::Interval;
 use crate::report::statistics::paired::Difference;
 
@@ -53,7 +52,10 @@ fn banners(page: &Page, grid: &Grid) -> Markup {
         @if !warnings.is_empty() || !failed.is_empty() || missing > 0 {
             div.banners {
                 @if page.table.smoke {
-                    div.banner.smoke role="note" { strong { "Smoke run." } " Shrunk until it takes seconds: it shows that everything works, and answers no question." }
+                    div.banner.smoke role="note" {
+                        strong { "Smoke run." }
+                        " Shrunk until it takes seconds: it shows that everything works, and answers no question."
+                    }
                 }
                 @for warning in warnings {
                     @if !(page.table.smoke && warning.starts_with("a smoke run")) {
@@ -96,7 +98,11 @@ pub fn results(page: &Page, grid: &Grid) -> Markup {
         section #results aria-labelledby="results-title" {
             h2 #results-title { "Results" }
             div.tools.script-only {
-                label { span { "Filter" } input #filter type="search" autocomplete="off" placeholder="part of a label or number" aria-controls="cells-table"; }
+                label {
+                    span { "Filter" }
+                    input #filter type="search" autocomplete="off" placeholder="part of a label or number"
+                        aria-controls="cells-table";
+                }
                 output #filter-count for="filter" aria-live="polite" {}
             }
             div.scroll tabindex="0" role="region" aria-labelledby="results-title" {
@@ -117,7 +123,9 @@ pub fn results(page: &Page, grid: &Grid) -> Markup {
                             (heading("remark", "text", false))
                         }
                     }
-                    tbody { @for (place, cell) in grid.cells.iter().enumerate() { (line(grid, place, cell, has_baseline)) } }
+                    tbody {
+                        @for (place, cell) in grid.cells.iter().enumerate() { (line(grid, place, cell, has_baseline)) }
+                    }
                 }
             }
             ul.notes {
@@ -169,7 +177,7 @@ fn line(grid: &Grid, place: usize, cell: &GridCell, has_baseline: bool) -> Marku
 
 fn against(grid: &Grid, difference: Option<&Difference>) -> Markup {
     let signed_text = |value: f64| {
-        let text = signed(grid.quantity.text(value));
+        let text = grid.quantity.text(value);
         if value > 0.0 { format!("+{text}") } else { text }
     };
     let p = difference.and_then(|difference| difference.adjusted_p.or(difference.sign_flip_p));
@@ -195,9 +203,8 @@ fn value(order: Option<f64>, text: Option<String>) -> Markup {
 
 /// Ordered by its width: the surest first.
 fn interval(grid: &Grid, interval: Option<Interval>) -> Markup {
-    let text = |interval: Interval| {
-        format!("{} to {}", signed(grid.quantity.text(interval.low)), signed(grid.quantity.text(interval.high)))
-    };
+    let text =
+        |interval: Interval| format!("{} to {}", grid.quantity.text(interval.low), grid.quantity.text(interval.high));
     value(interval.map(|interval| interval.high - interval.low), interval.map(text))
 }
 

@@ -87,7 +87,7 @@ pub fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// A number with the minus sign of print, and zero without one.
-pub fn signed(text: String) -> String {
+fn signed(text: String) -> String {
     match text.strip_prefix('-') {
         Some(rest) if rest.chars().all(|c| matches!(c, '0' | '.')) => rest.to_owned(),
         Some(rest) => format!("−{rest}"),
@@ -153,10 +153,9 @@ mod tests {
     fn no_numbers_break_a_scale() {
         let rows: [&[f64]; 5] = [&[], &[f64::NAN], &[7.0], &[0.0, 0.0], &[f64::INFINITY, 1e300, -1e300]];
         for values in rows {
-            for scale in [
-                Scale::linear(values.iter().copied(), 0.0, 100.0),
-                Scale::of_costs(values.iter().copied(), 0.0, 100.0),
-            ] {
+            for scale in
+                [Scale::linear(values.iter().copied(), 0.0, 100.0), Scale::of_costs(values.iter().copied(), 0.0, 100.0)]
+            {
                 assert!(scale.ticks().iter().all(|tick| tick.at.is_finite()), "{values:?}");
                 let finite = values.iter().filter(|value| value.is_finite());
                 assert!(finite.clone().all(|value| (0.0..=100.0).contains(&scale.place(*value))), "{values:?}");

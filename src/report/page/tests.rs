@@ -113,7 +113,8 @@ fn tags(html: &str) -> Vec<String> {
     while let Some(start) = rest.find('<') {
         let tag = &rest[start + 1..];
         let end = tag.find('>').expect("a tag ends");
-        let name: String = tag.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace() && *c != '>').collect();
+        let name: String =
+            tag.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace() && *c != '>').collect();
         if tag.starts_with('/') {
             assert_eq!(open.pop().as_ref(), Some(&name), "closed in the wrong order at {}", &tag[..tag.len().min(80)]);
         } else if !VOID.contains(&name.as_str()) {
@@ -162,12 +163,12 @@ fn nothing_is_asked_of_any_other_place() {
         };
         assert_eq!(html.split(" on").skip(1).filter(is_handler).count(), 0);
         let digest = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
-        let between = |open: &str, close: &str| html.split(open).nth(1).and_then(|rest| rest.split(close).next()).unwrap();
+        let between =
+            |open: &str, close: &str| html.split(open).nth(1).and_then(|rest| rest.split(close).next()).unwrap();
         let policy = between("content=\"default-src", "\"");
-        for (text, directive) in [
-            (between("<style>", "</style>"), "style-src"),
-            (between("<script>", "</script>"), "script-src"),
-        ] {
+        for (text, directive) in
+            [(between("<style>", "</style>"), "style-src"), (between("<script>", "</script>"), "script-src")]
+        {
             let expected = format!("{directive} 'sha256-{}'", digest(text));
             assert!(policy.replace("&#39;", "'").contains(&expected), "{expected} is not in {policy}");
         }
@@ -239,4 +240,32 @@ fn an_experiment_without_axes_and_without_results_has_a_page() {
     let html = page.render();
     tags(&html);
     assert!(html.contains("the only cell") && html.contains("1 of 1 missing"), "{html}");
+}
+
+#[test]
+fn a_smoke_run_says_so_once_and_mixed_results_are_warned_of() {
+    let mut experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
+    experiment.smoke = true;
+    let mut rows = complete(&experiment);
+    rows[1].device = Some("Processor B".to_owned());
+    let table = AblationTable::new(&experiment, &rows, "knn.top1").unwrap();
+    let page = Page {
+        experiment: &experiment,
+        table: &table,
+        facts: Vec::new(),
+        warnings: vec!["2 of 4 stored stages were computed by other code than this program's".to_owned()],
+        histories: &[],
+        spent: &[],
+        maps: &[],
+        sheets: &[],
+        cells: &[],
+        downloads: &[],
+        commands: Vec::new(),
+    };
+    let html = page.render();
+    assert_eq!((html.matches("Smoke run.").count(), html.matches("a smoke run").count()), (1, 0));
+    assert!(html.contains("The table mixes results of different devices: Processor A and Processor B."));
+    assert!(
+        html.contains("by other code than this program&#39;s.") || html.contains("by other code than this program's.")
+    );
 }
