@@ -32,6 +32,10 @@ table file *arguments:
 watch file *arguments:
     {{ablate}} watch "$@"
 
+# Write the experiment as one HTML page with its figures beside it
+report file *arguments:
+    {{ablate}} report "$@"
+
 # Say why each run of an experiment, or one key, is stored or not
 explain *arguments:
     {{ablate}} explain "$@"

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify, watch,
+    bench, check, diff, doctor, explain, gc, pin, plan, report, run, show, show_views, status, sweep, table, verify,
+    watch,
 };
 
 /// A declarative, reproducible runner for SimCLR ablations.
@@ -39,6 +40,8 @@ pub enum Command {
     Watch(watch::Arguments),
     /// Print the ablation table from what is stored
     Table(table::Arguments),
+    /// Write an experiment as one HTML page, with its figures beside it, from what is stored
+    Report(report::Arguments),
     /// Print a stored record and the meaning its key was made of
     Show(show::Arguments),
     /// Look whether every file of the store is what it should be

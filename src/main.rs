@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use ablate::cli::{Arguments, Command};
 use ablate::commands::{
-    self, bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify,
-    watch,
+    self, bench, check, diff, doctor, explain, gc, pin, plan, report, run, show, show_views, status, sweep, table,
+    verify, watch,
 };
 use clap::Parser;
 
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::execute(&arguments),
         Command::Watch(arguments) => watch::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
+        Command::Report(arguments) => report::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),
         Command::Check(arguments) => check::execute(&arguments),
         Command::Pin(arguments) => pin::execute(&arguments),

@@ -21,6 +21,7 @@ pub mod pin;
 pub mod plan;
 mod plan_lock;
 pub mod progress;
+pub mod report;
 pub mod run;
 pub mod show;
 pub mod show_views;

@@ -115,7 +115,12 @@ pub enum Unit {
 
 impl Unit {
     fn of_rows(rows: &[&Row]) -> Unit {
-        match rows.iter().find_map(|row| row.unit.as_deref()) {
+        Unit::of_record(rows.iter().find_map(|row| row.unit.as_deref()))
+    }
+
+    /// From the word of a record.
+    pub fn of_record(word: Option<&str>) -> Unit {
+        match word {
             Some("fraction") => Unit::Fraction,
             Some("nats") => Unit::Nats,
             Some(other) => Unit::Other(other.to_owned()),

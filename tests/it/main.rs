@@ -15,6 +15,7 @@ mod losses;
 mod miniature;
 #[cfg(unix)]
 mod processes;
+mod report;
 mod resume;
 mod signals;
 mod store_commands;
