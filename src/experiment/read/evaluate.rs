@@ -126,7 +126,7 @@ fn axis<T: PartialEq>(at: &At, found: &mut Found, read: impl Fn(&At, &mut Found)
         found.add(at.problem(message).expected(format!("one value, or a list of 1 to {GRID_AXIS_MAX}")));
         return None;
     }
-    let values = list(at, found, "a list of values", |at, found| read(at, found))?;
+    let values = list(at, found, "a list of values", &read)?;
     for (index, value) in values.iter().enumerate() {
         if values[..index].contains(value) {
             let problem = Problem { span: items[index].span, ..at.problem("this value is given twice") };

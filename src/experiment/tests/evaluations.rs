@@ -70,9 +70,9 @@ fn a_grid_is_an_evaluation_for_every_point() {
         evaluation_names(&evaluations("[KnnGrid(k: 3, vote: [Weighted, Majority])]")),
         ["knn_k3_t0.1", "knn_k3_majority"]
     );
-    let experiment = sound(&format!(
-        "Experiment(question: \"q\", dataset: Builtin, evaluate: [KnnGrid(k: [1, 5])], table: (metric: \"knn_k5_t0.1.top1\"))"
-    ));
+    let experiment = sound(
+        "Experiment(question: \"q\", dataset: Builtin, evaluate: [KnnGrid(k: [1, 5])], table: (metric: \"knn_k5_t0.1.top1\"))",
+    );
     assert_eq!(experiment.table.metric, "knn_k5_t0.1.top1");
 }
 
