@@ -5,9 +5,9 @@
 
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization,
-    Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Split, Stem,
-    Train, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Filter, Head,
+    HueKind, Initialization, Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling,
+    Schedule, Split, Stem, Train, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {
@@ -56,6 +56,7 @@ fn backbone(backbone: Backbone) -> Value {
             let stem = match stem {
                 Stem::ImageNet => "ImageNet",
                 Stem::Cifar => "Cifar",
+                Stem::CifarPadded => "CifarPadded",
             };
             Value::Record("ResNet18", vec![("stem", Value::tag(stem))])
         }
@@ -69,30 +70,43 @@ fn head(head: Head) -> Value {
             "Linear",
             vec![("output", whole(output)), ("batch_norm", Value::Bool(batch_norm)), ("bias", Value::Bool(bias))],
         ),
-        Head::Mlp { layers, hidden, output, batch_norm, bias } => Value::Record(
-            "Mlp",
-            vec![
+        Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift } => {
+            let mut fields = vec![
                 ("layers", whole(layers)),
                 ("hidden", whole(hidden)),
                 ("output", whole(output)),
                 ("batch_norm", Value::Bool(batch_norm)),
                 ("bias", Value::Bool(bias)),
-            ],
-        ),
+            ];
+            // Every batch norm has a shift unless it is said.
+            if !output_shift {
+                fields.push(("output_shift", Value::Bool(false)));
+            }
+            Value::Record("Mlp", fields)
+        }
     }
 }
 
 fn initialization(initialization: Initialization) -> Value {
-    match initialization {
-        Initialization::Torchvision => Value::tag("Torchvision"),
-    }
+    Value::tag(match initialization {
+        Initialization::Torchvision => "Torchvision",
+        Initialization::TorchvisionNewStem => "TorchvisionNewStem",
+        Initialization::PyTorchDefault => "PyTorchDefault",
+        Initialization::Google => "Google",
+    })
 }
 
 pub fn augmentation(augmentation: &Augmentation) -> Value {
     let chance = |tag, p| Value::Record(tag, vec![("p", Value::float(p))]);
     match *augmentation {
-        Augmentation::RandomResizedCrop { scale, ratio } => {
-            Value::Record("RandomResizedCrop", vec![("scale", pair(scale)), ("ratio", pair(ratio))])
+        Augmentation::RandomResizedCrop { scale, ratio, filter } => {
+            let mut fields = vec![("scale", pair(scale)), ("ratio", pair(ratio))];
+            match filter {
+                // Older than the choice.
+                Filter::Bilinear => {}
+                Filter::Bicubic => fields.push(("filter", Value::tag("Bicubic"))),
+            }
+            Value::Record("RandomResizedCrop", fields)
         }
         Augmentation::HorizontalFlip { p } => chance("HorizontalFlip", p),
         Augmentation::VerticalFlip { p } => chance("VerticalFlip", p),

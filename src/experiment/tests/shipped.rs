@@ -2,8 +2,8 @@
 
 use super::{options, sound};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization, Knn,
-    LearningRate, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Stem, Train,
+    Augmentation, Backbone, BatchNormScope, BlurKind, DecayScope, Evaluation, Filter, Head, HueKind, Initialization,
+    Knn, LearningRate, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Stem, Train,
 };
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
@@ -77,7 +77,7 @@ fn lightly_train() -> Train {
 
 fn lightly_views(blur: bool) -> Vec<Augmentation> {
     let mut views = vec![
-        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::ColorJitter {
             p: 0.8,
@@ -100,7 +100,7 @@ fn lightly_model(hidden: u32, output: u32) -> Model {
     Model {
         backbone: Backbone::ResNet18 { stem: Stem::ImageNet },
         side: 32,
-        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false },
+        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false, output_shift: true },
         initialization: Initialization::Torchvision,
     }
 }
@@ -134,11 +134,14 @@ fn the_record_is_the_published_recipe() {
     };
     assert_eq!(run.train, train);
     assert_eq!(run.model.backbone, Backbone::ResNet18 { stem: Stem::Cifar });
-    assert_eq!(run.model.head, Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: false, bias: true });
+    assert_eq!(
+        run.model.head,
+        Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: false, bias: true, output_shift: true }
+    );
     let (ratio, scale, by) = ((3.0 / 4.0, 4.0 / 3.0), (0.2, 1.0), 0.4);
     let (hue, hue_kind) = (0.1, HueKind::Pillow);
     let views = [
-        Augmentation::RandomResizedCrop { scale, ratio },
+        Augmentation::RandomResizedCrop { scale, ratio, filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::ColorJitter { p: 0.8, brightness: by, contrast: by, saturation: by, hue, hue_kind },
         Augmentation::Grayscale { p: 0.1 },
@@ -183,7 +186,10 @@ fn every_other_choice_of_the_reference_is_one() {
     check("dataset", &["Builtin", "Builtin(n_classes: 10, train_per_class: 500, test_per_class: 100, seed: 0)"]);
     check("dataset", &["Cifar100(root: \"data\")", "ImageFolder(root: \"data\")"]);
     check("split", &["HeldOut(fraction: 0.1, seed: 0)"]);
-    check("model.backbone.stem", &["Cifar"]);
+    check("model.backbone.stem", &["Cifar", "CifarPadded"]);
+    check("model.initialization", &["TorchvisionNewStem", "PyTorchDefault", "Google"]);
+    check("model.head.output_shift", &["false"]);
+    check("views[0].filter", &["Bicubic"]);
     check("model.side", &["64", "96", "128", "224"]);
     check("model.head.layers", &["3"]);
     check("model.head.hidden", &["1024", "2048"]);
