@@ -5,7 +5,7 @@
 
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, DecayScope, Evaluation, Filter, Head,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Evaluation, Filter, Head,
     HueKind, Initialization, Knn, LarsFlavour, LearningRate, LinearProbe, Metric, Model, Numerics, Optimizer, Scaling,
     Schedule, Split, Stem, Train, WarmupForm,
 };
@@ -26,6 +26,24 @@ fn floats(numbers: &[f64]) -> Value {
 pub fn stage(tag: &'static str, mut fields: Vec<(&'static str, Value)>, code: Option<Key>) -> Value {
     fields.extend(code.map(|digest| ("code", Value::Key(digest))));
     Value::Record(tag, fields)
+}
+
+/// What a data set is called, wherever it lies; keys hold the digest of its content instead.
+pub fn dataset(dataset: &Dataset) -> Value {
+    match dataset {
+        Dataset::Builtin(Builtin { n_classes, train_per_class, test_per_class, seed }) => Value::Record(
+            "Builtin",
+            vec![
+                ("n_classes", whole(*n_classes)),
+                ("train_per_class", whole(*train_per_class)),
+                ("test_per_class", whole(*test_per_class)),
+                ("seed", whole(*seed)),
+            ],
+        ),
+        Dataset::Cifar10 { .. } => Value::tag("Cifar10"),
+        Dataset::Cifar100 { .. } => Value::tag("Cifar100"),
+        Dataset::ImageFolder { root } => Value::Record("ImageFolder", vec![("root", Value::text(root.clone()))]),
+    }
 }
 
 pub fn split(split: Split) -> Value {

@@ -11,6 +11,7 @@ mod kernels;
 #[cfg(unix)]
 mod kill;
 mod miniature;
+mod presets;
 #[cfg(unix)]
 mod processes;
 mod resume;

@@ -4,6 +4,7 @@ mod changes;
 mod hostile;
 mod keys;
 mod messages;
+mod presets;
 mod robustness;
 mod shipped;
 mod sweeps;

@@ -8,7 +8,7 @@ use crate::experiment::recipe::{
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 8] = [
+const SHIPPED: [(&str, &str, usize); 15] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
@@ -17,6 +17,13 @@ const SHIPPED: [(&str, &str, usize); 8] = [
     ("record", include_str!("../../../experiments/record.ron"), 1),
     ("lightly_pytorch", include_str!("../../../experiments/lightly_pytorch.ron"), 1),
     ("lightly_lightning", include_str!("../../../experiments/lightly_lightning.ron"), 1),
+    ("batchsize_epochs", include_str!("../../../experiments/batchsize_epochs.ron"), 18),
+    ("augmentation_pairs", include_str!("../../../experiments/augmentation_pairs.ron"), 30),
+    ("colour_strength", include_str!("../../../experiments/colour_strength.ron"), 5),
+    ("batch_norm_scope", include_str!("../../../experiments/batch_norm_scope.ron"), 4),
+    ("noise_floor", include_str!("../../../experiments/noise_floor.ron"), 1),
+    ("head_width", include_str!("../../../experiments/head_width.ron"), 8),
+    ("presets", include_str!("../../../experiments/presets.ron"), 4),
 ];
 
 fn experiment(name: &str, smoke: bool) -> Experiment {
@@ -151,6 +158,21 @@ fn the_record_is_the_published_recipe() {
     assert_eq!(run.evaluate, [knn(10, 1e6), knn(200, 0.1)]);
 }
 
+/// Cells of one recipe are one run, whichever file has them.
+#[test]
+fn files_share_the_runs_they_have_in_common() {
+    let keys = |name: &str| {
+        let experiment = experiment(name, false);
+        let runs = experiment.cells.iter().flat_map(|cell| &cell.runs);
+        runs.map(crate::experiment::run::Run::pretrain_key).collect::<std::collections::BTreeSet<_>>()
+    };
+    let shared = |a: &str, b: &str| keys(a).intersection(&keys(b)).count();
+    // Three batches by two scalings, two seeds.
+    assert_eq!(shared("batchsize_epochs", "batchsize"), 12);
+    let of_the_recipe = ["colour_strength", "batch_norm_scope", "head_width", "projection_head", "augmentations"];
+    assert_eq!(of_the_recipe.map(|other| shared("noise_floor", other)), [3; 5]);
+}
+
 #[test]
 fn the_defaults_are_lightlys() {
     let run = &sound("Experiment(question: \"q\", dataset: Cifar10(root: \"data\"))").cells[0].runs[0];
@@ -186,6 +208,7 @@ fn every_other_choice_of_the_reference_is_one() {
     check("dataset", &["Builtin", "Builtin(n_classes: 10, train_per_class: 500, test_per_class: 100, seed: 0)"]);
     check("dataset", &["Cifar100(root: \"data\")", "ImageFolder(root: \"data\")"]);
     check("split", &["HeldOut(fraction: 0.1, seed: 0)"]);
+    check("preset", &["Lightly", "SoloLearn", "Google", "Dkobak"]);
     check("model.backbone.stem", &["Cifar", "CifarPadded"]);
     check("model.initialization", &["TorchvisionNewStem", "PyTorchDefault", "Google"]);
     check("model.head.output_shift", &["false"]);
