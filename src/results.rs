@@ -1,7 +1,5 @@
 //! The store as an experiment sees it: the records of a run's stages, typed and checked against each other.
 
-use rayon::prelude::*;
-
 use crate::content::Key;
 use crate::experiment::run::{Run, RunKeys};
 use crate::record::{self, Record, Stage, blob};
@@ -104,16 +102,6 @@ pub struct Inspected {
     pub state: RunState,
 }
 
-/// As [`inspect_in`] of many runs, in their order; all cores share the reading.
-///
-/// # Errors
-/// The store's, of the first run that has one.
-pub fn inspect_all(store: Option<&Store>, runs: &[&Run]) -> Result<Vec<Inspected>, StoreError> {
-    let one = |run: &&Run| inspect_best(store, std::slice::from_ref(run)).map(|(_, inspected)| inspected);
-    let results: Vec<_> = runs.par_iter().map(one).collect();
-    results.into_iter().collect()
-}
-
 /// Of one run on several backends the one that got furthest, the first of equals, by its index.
 ///
 /// # Errors
@@ -124,14 +112,13 @@ pub fn inspect_all(store: Option<&Store>, runs: &[&Run]) -> Result<Vec<Inspected
 pub fn inspect_best(store: Option<&Store>, runs: &[&Run]) -> Result<(usize, Inspected), StoreError> {
     let mut best: Option<(usize, Inspected)> = None;
     for (index, run) in runs.iter().enumerate() {
-        let keys = run.keys();
-        let state = match store {
-            Some(store) => inspect_keys(store, &keys)?,
-            None => inspect_in(None, run)?,
+        let inspected = match store {
+            Some(store) => inspect_run(store, run)?,
+            None => Inspected { keys: run.keys(), state: inspect_in(None, run)? },
         };
-        if best.as_ref().is_none_or(|(_, best)| best.state.rank() < state.rank()) {
-            let is_complete = state.is_complete();
-            best = Some((index, Inspected { keys, state }));
+        if best.as_ref().is_none_or(|(_, best)| best.state.rank() < inspected.state.rank()) {
+            let is_complete = inspected.state.is_complete();
+            best = Some((index, inspected));
             if is_complete {
                 break;
             }
@@ -167,6 +154,16 @@ fn counted<T>(key: Key, state: State<T>, stage: impl Fn(T) -> Stage, damage: &mu
 /// What the store holds for `run`; claims and writes nothing.
 pub fn inspect(store: &Store, run: &Run) -> Result<RunState, StoreError> {
     inspect_keys(store, &run.keys())
+}
+
+/// As [`inspect`], with the run's keys.
+///
+/// # Errors
+/// The store's.
+pub fn inspect_run(store: &Store, run: &Run) -> Result<Inspected, StoreError> {
+    let keys = run.keys();
+    let state = inspect_keys(store, &keys)?;
+    Ok(Inspected { keys, state })
 }
 
 /// As [`inspect`] of the run with these keys.

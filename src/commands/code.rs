@@ -1,19 +1,14 @@
 //! `--code`: what results of other code than this program's are worth.
 
-use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 
-use crate::commands::error::CommandError;
-use crate::commands::survey;
 use crate::content::Key;
 use crate::experiment::Experiment;
-use crate::experiment::recipe::Backend;
 use crate::explain::CodeCensus;
 use crate::record::{Record, Stage};
 use crate::runner::provenance::code_digest;
-use crate::store::Store;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CodeArguments {
@@ -48,22 +43,6 @@ impl CodeArguments {
         {
             eprintln!("note: {note}");
         }
-    }
-
-    /// As [`CodeArguments::tell`], for all that is stored of some experiments.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn tell_of(self, store: Option<&Store>, experiments: &[(Backend, Experiment)]) -> Result<(), CommandError> {
-        if self.code != Trust::Warn {
-            return Ok(());
-        }
-        let (mut census, mut seen) = (CodeCensus::default(), BTreeSet::new());
-        for (_, experiment) in experiments {
-            survey::survey(store, experiment, &mut census, &mut seen)?;
-        }
-        self.tell(&census);
-        Ok(())
     }
 }
 

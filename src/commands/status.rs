@@ -1,5 +1,7 @@
 //! `ablate status FILE`: how much of an experiment is there, for every backend.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::json;
 
@@ -7,11 +9,11 @@ use crate::commands::arguments::{ExperimentArguments, OutputArguments, PlanArgum
 use crate::commands::code::CodeArguments;
 use crate::commands::error::CommandError;
 use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
-use crate::commands::{Ending, count, gather, in_work, open, print, print_json};
+use crate::commands::{Ending, count, gather, in_work, open, print, print_json, survey};
+use crate::content::Key;
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
-use crate::experiment::run::Run;
-use crate::results::{self, Inspected, State};
+use crate::explain::{CodeCensus, Verdict};
 use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
@@ -43,12 +45,13 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
     experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
-    let counts: Vec<Count> = experiments
-        .iter()
-        .map(|(backend, experiment)| counted(store.as_ref(), *backend, experiment))
-        .collect::<Result<_, _>>()?;
+    let (mut census, mut seen) = (CodeCensus::default(), BTreeSet::new());
+    let mut of = |(backend, experiment): &(Backend, Experiment)| {
+        counted(store.as_ref(), (*backend, experiment), &mut census, &mut seen)
+    };
+    let counts: Vec<Count> = experiments.iter().map(&mut of).collect::<Result<_, _>>()?;
     let in_work = in_work::of(store.as_ref(), &experiments)?;
-    arguments.code.tell_of(store.as_ref(), &experiments)?;
+    arguments.code.tell(&census);
     let name = &experiments[0].1.name;
     if arguments.output.json {
         let backend = |count: &Count| json!({ "backend": count.backend.name(), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });
@@ -76,30 +79,31 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     Ok(Ending::Complete)
 }
 
-fn counted(store: Option<&Store>, backend: Backend, experiment: &Experiment) -> Result<Count, CommandError> {
+/// `census` and `seen` as [`survey::survey`] has them.
+fn counted(
+    store: Option<&Store>,
+    (backend, experiment): (Backend, &Experiment),
+    census: &mut CodeCensus,
+    seen: &mut BTreeSet<Key>,
+) -> Result<Count, CommandError> {
     let mut damage = Vec::new();
     let mut count = Count { backend, complete: 0, partial: 0, failed: 0, missing: 0 };
-    let runs: Vec<&Run> = experiment.cells.iter().flat_map(|cell| &cell.runs).collect();
-    for Inspected { state, .. } in results::inspect_all(store, &runs)? {
-        if let State::Miss { reason } = &state.pretrain {
-            damage.extend(reason.clone());
-        }
-        for state in &state.evaluations {
-            if let State::Miss { reason } = state {
-                damage.extend(reason.clone());
-            }
-        }
-        let failed = matches!(state.pretrain, State::Failed(..))
-            || state.evaluations.iter().any(|state| matches!(state, State::Failed(..)));
-        if state.is_complete() {
-            count.complete += 1;
-        } else if failed {
-            count.failed += 1;
-        } else if matches!(state.pretrain, State::Hit(_)) {
-            count.partial += 1;
+    for line in survey::survey(store, experiment, census, seen)? {
+        let stages = || std::iter::once(&line.training).chain(&line.evaluations);
+        damage.extend(stages().filter_map(|verdict| match verdict {
+            Verdict::Again { damage } => Some(damage.clone()),
+            Verdict::Stored | Verdict::New | Verdict::Failed { .. } => None,
+        }));
+        let place = if line.is_complete() {
+            &mut count.complete
+        } else if stages().any(|verdict| matches!(verdict, Verdict::Failed { .. })) {
+            &mut count.failed
+        } else if stages().any(|verdict| *verdict == Verdict::Stored) {
+            &mut count.partial
         } else {
-            count.missing += 1;
-        }
+            &mut count.missing
+        };
+        *place += 1;
     }
     gather::tell_damage(&damage);
     Ok(count)

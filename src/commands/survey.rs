@@ -78,7 +78,7 @@ fn line<'a>(
     let training = match Verdict::of(&state.pretrain) {
         // Nothing to evaluate is left of it.
         Verdict::Stored if state.checkpoint_dropped() && evaluations.iter().any(Verdict::is_to_do) => {
-            Verdict::Again { damage: "its checkpoint was dropped by `gc`".to_owned() }
+            Verdict::Again { damage: format!("the checkpoint of {} was dropped by `gc`", keys.pretrain.short()) }
         }
         verdict => verdict,
     };
@@ -95,6 +95,11 @@ fn origin<T>(key: Key, state: &State<T>) -> Option<Origin> {
 impl Line<'_> {
     pub fn is_complete(&self) -> bool {
         self.training == Verdict::Stored && self.evaluations.iter().all(|verdict| *verdict == Verdict::Stored)
+    }
+
+    /// Nothing of it was ever computed here.
+    pub fn is_untouched(&self) -> bool {
+        self.training == Verdict::New && self.evaluations.iter().all(|verdict| *verdict == Verdict::New)
     }
 
     /// Whether a sweep computes something of it: what hangs on a training that fails again is left alone.

@@ -71,8 +71,18 @@ impl<'a> Board<'a> {
         Board { keys, fail_fast, wait, interrupt, leaving, standing, changed: Condvar::new() }
     }
 
+    /// Different trainings among the runs that wait for their turn.
     pub fn n_trainings(&self) -> usize {
-        self.keys.iter().collect::<BTreeSet<_>>().len()
+        self.standing().waiting.iter().map(|&index| self.keys[index]).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Runs that need no turn, because all of them is stored.
+    pub fn settle_cached(&self, is_cached: impl Fn(usize) -> bool) {
+        let mut standing = self.standing();
+        let Standing { waiting, outcomes, .. } = &mut *standing;
+        let (cached, left) = waiting.drain(..).partition::<Vec<_>, _>(|&index| is_cached(index));
+        outcomes.extend(cached.into_iter().map(|index| (index, Outcome::Cached)));
+        *waiting = left.into();
     }
 
     /// The next run whose training nobody has under way, once there is one; none when there is nothing left to do.

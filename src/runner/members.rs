@@ -9,11 +9,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
+
+use crate::content::Key;
 use crate::device::Pool;
 use crate::device::cuda::plan_lock::PlanLock;
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
-use crate::results;
+use crate::results::{self, Inspected};
 use crate::runner::board::{Board, Turn};
 use crate::runner::journal::Journal;
 use crate::runner::provenance::Origin;
@@ -37,6 +40,15 @@ pub struct Sweep<'a> {
     pub plans: Option<&'a PlanLock>,
 }
 
+/// What a run lacks before anything is computed.
+struct Glance {
+    pretrain: Key,
+    is_complete: bool,
+    needed: Needed,
+    /// Where another run of the sweep keeps the training.
+    of_evaluations: Needed,
+}
+
 impl Sweep<'_> {
     /// Every run of the experiment that the store does not hold. The summary is in the file's order, whoever was first.
     ///
@@ -51,11 +63,15 @@ impl Sweep<'_> {
         let cells = experiment.cells.iter().enumerate();
         let runs: Vec<(Place, &Run)> =
             cells.flat_map(|(cell, of)| of.runs.iter().map(move |run| (Place { cell, seed: run.seed }, run))).collect();
-        let keys = runs.iter().map(|(_, run)| run.pretrain_key()).collect();
-        let board = Board::new(keys, self.policy, self.interrupt);
+        let glances = self.glances(&runs)?;
+        let board = Board::new(glances.iter().map(|glance| glance.pretrain).collect(), self.policy, self.interrupt);
         let (shelf, room, audience) = (Shelf::default(), Room::new(self.policy.disk_floor_bytes), Mutex::new(audience));
+        board.settle_cached(|index| glances[index].is_complete);
+        for ((place, _), _) in runs.iter().zip(&glances).filter(|(_, glance)| glance.is_complete) {
+            locked(&audience).tell(*place, &Event::Ended(&Outcome::Cached));
+        }
         let n_members = self.policy.jobs.min(board.n_trainings()).max(1);
-        self.check_room(&runs, &room, n_members)?;
+        self.check_room(&glances, &room, n_members)?;
         let work = |member: usize| {
             let runner = self.member((member, n_members), &board.leaving, &shelf, &room);
             let waits = &mut |index: usize, owner: &str| {
@@ -85,16 +101,24 @@ impl Sweep<'_> {
         board.summary(&runs.iter().map(|(place, _)| *place).collect::<Vec<_>>())
     }
 
+    /// A first look at every run; all cores share it.
+    fn glances(&self, runs: &[(Place, &Run)]) -> Result<Vec<Glance>, RunnerError> {
+        let glance = |(_, run): &(Place, &Run)| {
+            let Inspected { keys, state } = results::inspect_run(self.store, run)?;
+            let is_complete = state.is_complete();
+            let needed = if is_complete { Needed::default() } else { missing_bytes(run, &state, true) };
+            let of_evaluations = if is_complete { Needed::default() } else { missing_bytes(run, &state, false) };
+            Ok(Glance { pretrain: keys.pretrain, is_complete, needed, of_evaluations })
+        };
+        runs.par_iter().map(glance).collect::<Vec<_>>().into_iter().collect()
+    }
+
     /// Refuses to begin what cannot be kept. Runs that share a training need it once.
-    fn check_room(&self, runs: &[(Place, &Run)], room: &Room, n_members: usize) -> Result<(), RunnerError> {
+    fn check_room(&self, glances: &[Glance], room: &Room, n_members: usize) -> Result<(), RunnerError> {
         let mut all = Needed::default();
         let mut seen = BTreeSet::new();
-        for (_, run) in runs {
-            let state = results::inspect(self.store, run)?;
-            if state.is_complete() {
-                continue;
-            }
-            let needed = missing_bytes(run, &state, seen.insert(run.pretrain_key()));
+        for glance in glances.iter().filter(|glance| !glance.is_complete) {
+            let needed = if seen.insert(glance.pretrain) { glance.needed } else { glance.of_evaluations };
             all.kept_bytes += needed.kept_bytes;
             all.passing_bytes = all.passing_bytes.max(needed.passing_bytes);
         }
