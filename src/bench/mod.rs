@@ -12,15 +12,15 @@ mod tests;
 
 use crate::executor::{self, ExecutorError, Setting};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, DecayScope, Head, HueKind, Initialization, Loss, Model, Numerics,
-    Optimizer, Stem,
+    Augmentation, Backbone, Backend, BatchNormScope, DecayScope, Filter, Head, HueKind, Initialization, Loss, Model,
+    Numerics, Optimizer, Stem,
 };
 use crate::model::plan::Plan;
 use crate::model::registry;
 
 /// The network of the measurements: ResNet-18 at side 32 with the head of Lightly's example.
 pub fn model(stem: Stem) -> Model {
-    let head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+    let head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
     Model { backbone: Backbone::ResNet18 { stem }, side: 32, head, initialization: Initialization::Torchvision }
 }
 
@@ -43,7 +43,7 @@ pub fn setting(batch: usize, numerics: Numerics, threads: usize, device: usize) 
 pub fn views() -> Vec<Augmentation> {
     let (brightness, contrast, saturation, hue) = (0.4, 0.4, 0.4, 0.1);
     vec![
-        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::ColorJitter { p: 0.8, brightness, contrast, saturation, hue, hue_kind: HueKind::Float },
         Augmentation::Grayscale { p: 0.2 },

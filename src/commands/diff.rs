@@ -1,4 +1,6 @@
-//! `ablate diff KEY KEY`: two stored stages side by side.
+//! `ablate diff KEY KEY`: two stored stages side by side. `ablate diff preset:Lightly FILE`: two recipes.
+
+mod recipes;
 
 use clap::Args;
 use serde_json::json;
@@ -8,16 +10,16 @@ use crate::commands::error::CommandError;
 use crate::commands::paragraph::paragraph;
 use crate::commands::{Ending, lookup, open, print, print_json};
 use crate::explain::comparison::{Blob, Numbers, Side, Words};
-use crate::explain::{Comparison, Meaning, StageKind, units};
+use crate::explain::{Change, Comparison, Meaning, StageKind, units};
 use crate::results;
 use crate::store::Store;
 
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// A key or its beginning, as `plan` prints it
+    /// A key or its beginning, as `plan` prints it; or a recipe, `preset:Lightly` or an experiment file
     #[arg(value_name = "KEY")]
     pub a: String,
-    /// The key to compare it with
+    /// The key, or the recipe, to compare it with
     #[arg(value_name = "OTHER")]
     pub b: String,
     #[command(flatten)]
@@ -34,6 +36,16 @@ pub struct Arguments {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
+    match [&arguments.a, &arguments.b].map(|argument| recipes::names_recipe(argument)) {
+        [true, true] => return compare_recipes(arguments),
+        [true, false] | [false, true] => {
+            return Err(CommandError::Usage(format!(
+                "`{}` and `{}` are not of one kind: compare two keys, or two recipes (`preset:Lightly`, `file.ron`)",
+                arguments.a, arguments.b
+            )));
+        }
+        [false, false] => {}
+    }
     let store = open::existing_store(&arguments.places, arguments.smoke)?.ok_or_else(|| {
         CommandError::Usage("there is no store yet: run a sweep first, or name one with `--store DIR`".to_owned())
     })?;
@@ -62,6 +74,26 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     Ok(if arguments.exit_code && !comparison.is_equal() { Ending::Incomplete } else { Ending::Complete })
 }
 
+fn compare_recipes(arguments: &Arguments) -> Result<Ending, CommandError> {
+    let (a, b) = (recipes::recipe(&arguments.a, arguments)?, recipes::recipe(&arguments.b, arguments)?);
+    let differences = recipes::differences(&a, &b)?;
+    let is_equal = differences.is_empty();
+    if arguments.json {
+        let (a, b) = (&a.name, &b.name);
+        print_json(&json!({ "a": a, "b": b, "is_equal": is_equal, "differences": { "meaning": differences } }))?;
+    } else {
+        let mut text = format!("a: {}\nb: {}\n", a.name, b.name);
+        settings_text(&differences, &mut text);
+        print(&text)?;
+    }
+    Ok(if arguments.exit_code && !is_equal { Ending::Incomplete } else { Ending::Complete })
+}
+
+fn settings_text(changes: &[Change], text: &mut String) {
+    text.push_str(if changes.is_empty() { "settings: equal\n" } else { "settings, a → b\n" });
+    changes.iter().for_each(|change| text.push_str(&paragraph("  ", 6, &change.text)));
+}
+
 fn side(store: &Store, prefix: &str) -> Result<Side, CommandError> {
     let entry = lookup::entry(store, prefix)?;
     let record = results::parse(&entry).map_err(CommandError::Damaged)?;
@@ -74,8 +106,7 @@ fn as_text(kind: StageKind, a: &Side, b: &Side, comparison: &Comparison) -> Stri
     let Comparison { meaning, metrics, outcome, blobs, provenance } = comparison;
     let noun = kind.noun();
     let mut text = format!("a: {noun} {}\nb: {noun} {}\n", a.entry.key.short(), b.entry.key.short());
-    text.push_str(if meaning.is_empty() { "settings: equal\n" } else { "settings, a → b\n" });
-    meaning.iter().for_each(|change| text.push_str(&paragraph("  ", 6, &change.text)));
+    settings_text(meaning, &mut text);
     let differing: Vec<&Numbers> = metrics.iter().filter(|numbers| !numbers.is_equal()).collect();
     let equal = metrics.len() - differing.len();
     match (differing.is_empty(), equal) {

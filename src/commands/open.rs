@@ -83,16 +83,21 @@ pub enum Reading {
     Look,
 }
 
+/// What an experiment file says.
+pub fn text(file: &Path) -> Result<String, CommandError> {
+    String::from_utf8(read(file)?).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        CommandError::Usage(format!("`{}` is not text: byte {place} is not UTF-8", file.display()))
+    })
+}
+
 /// Reads, checks and expands the file for `backend`.
 pub fn experiment(
     arguments: &ExperimentArguments,
     backend: Backend,
     reading: Reading,
 ) -> Result<Experiment, CommandError> {
-    let text = String::from_utf8(read(&arguments.file)?).map_err(|error| {
-        let place = error.utf8_error().valid_up_to();
-        CommandError::Usage(format!("`{}` is not text: byte {place} is not UTF-8", arguments.file.display()))
-    })?;
+    let text = text(&arguments.file)?;
     let cache = DigestCache::at(results_folder(&arguments.places, arguments.smoke).join(".digests.json"));
     let facts = |dataset: &Dataset, split: Split| match data::facts(dataset, split, Some(&cache)) {
         Err(error @ DataError::Missing { .. }) => {

@@ -92,8 +92,9 @@ fn outermost(node: &Node, span: Span) -> Node {
     copy
 }
 
-/// A copy of which every part stands at `span`: what is wrong with a default after a replacement is the replacement's fault.
-fn standing_at(node: &Node, span: Span) -> Node {
+/// A copy of which every part stands at `span`: what is wrong with a default after a replacement is the replacement's fault,
+/// what is wrong with a preset's that of whoever chose it.
+pub fn standing_at(node: &Node, span: Span) -> Node {
     let copy = |node: &Arc<Node>| Arc::new(standing_at(node, span));
     let kind = match &node.kind {
         Kind::Record { name, fields, items } => Kind::Record {

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use crate::experiment::grid::{Expanded, Grid};
+use crate::experiment::grid::{Expanded, Grid, GridBases};
 use crate::experiment::layout::{Shape, layout};
-use crate::experiment::path::{FieldPath, replaced};
+use crate::experiment::overrides::{self, Override, check_overwritten};
+use crate::experiment::preset::{self, Bases, preset};
 use crate::experiment::problem::{Found, Problem, Problems, Source, Span};
 use crate::experiment::read::scalar::{text, whole};
-use crate::experiment::read::sweep::{Factor, SWEEPABLE, Sweep, TableSection, sweep, table};
+use crate::experiment::read::sweep::{Factor, SECTIONS, Sweep, TableSection, sweep, table};
 use crate::experiment::read::{At, Fields, Path, Placed, list, record};
 use crate::experiment::recipe::{Backend, Dataset, Split};
 use crate::experiment::run::DataFacts;
@@ -42,9 +43,11 @@ pub fn load(shown_path: &str, text: &str, options: &LoadOptions) -> Result<Exper
     // Some editors put a byte-order mark before the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Found::default();
-    let mut paths = Vec::new();
-    let root = parse(0, text, 0, &mut found).map(|root| overridden(root, options.overrides, &mut paths, &mut found));
-    let experiment = root.and_then(|root| experiment(shown_path, &root, &paths, options, &mut found));
+    let experiment = parse(0, text, 0, &mut found).and_then(|root| {
+        let overrides = overrides::parsed(options.overrides, &mut found);
+        let bases = Bases::new(&root, &overrides, options.ignore_sweep, &mut found);
+        experiment(shown_path, &bases, &overrides, options, &mut found)
+    });
     match experiment {
         Some(experiment) if found.is_empty() => Ok(experiment),
         Some(_) | None => Err(found.into_problems(sources(shown_path, text, options.overrides))),
@@ -60,75 +63,6 @@ fn sources(shown_path: &str, text: &str, overrides: &[String]) -> Vec<Source> {
     std::iter::once(file).chain(others).collect()
 }
 
-/// Every override in order; a bad one changes nothing but is a problem. `paths` gets those that were replaced.
-fn overridden(
-    mut root: Arc<Node>,
-    overrides: &[String],
-    paths: &mut Vec<(FieldPath, Span)>,
-    found: &mut Found,
-) -> Arc<Node> {
-    for (index, text) in overrides.iter().enumerate() {
-        root = with_override(&root, index + 1, text, paths, found).unwrap_or(root);
-    }
-    root
-}
-
-fn with_override(
-    root: &Arc<Node>,
-    source: usize,
-    text: &str,
-    paths: &mut Vec<(FieldPath, Span)>,
-    found: &mut Found,
-) -> Option<Arc<Node>> {
-    let whole = Span { source, start: 0, end: text.len() };
-    let Some(equals) = text.find('=') else {
-        let start: String = text.chars().take(80).collect();
-        let message = format!("the override `{start}` has no `=`");
-        found.add(Problem::new(whole, "", message).expected("a path and a value, `train.batch=512`"));
-        return None;
-    };
-    let path_span = Span { end: equals, ..whole };
-    let path: FieldPath = match text[..equals].trim().parse() {
-        Ok(path) => path,
-        Err(error) => {
-            let problem = Problem::new(path_span, "", error.to_string());
-            found.add(problem.expected("fields and indices, `train.batch` or `evaluate[0].k`"));
-            return None;
-        }
-    };
-    let mut syntax = Found::default();
-    let Some(value) = parse(source, text, equals + 1, &mut syntax) else {
-        for problem in syntax.into_problems(Vec::new()).list() {
-            let help = "a value is written as in the file; a text needs double quotes of its own";
-            found.add(Problem { path: path.to_string(), ..problem.clone() }.help(help));
-        }
-        return None;
-    };
-    syntax.into_problems(Vec::new()).list().iter().for_each(|problem| found.add(problem.clone()));
-    match replaced(root, &path.0, 0, &value, path_span) {
-        Ok(root) => {
-            paths.push((path, path_span));
-            Some(root)
-        }
-        Err(error) => {
-            found.add(Problem::new(path_span, &path, error.to_string()));
-            None
-        }
-    }
-}
-
-/// An override that an axis replaces in every cell would be ignored without a word.
-fn check_overwritten(paths: &[(FieldPath, Span)], factors: &[Factor], found: &mut Found) {
-    for axis in factors.iter().flat_map(|factor| &factor.axes) {
-        for (path, span) in paths.iter().filter(|(path, _)| axis.path.contains(path)) {
-            let message = format!("the sweep replaces `{}` in every cell, so this override has no effect", axis.path);
-            found.add(
-                Problem::new(*span, path, message).help("override `sweep` (and `table`), or run the recipe alone"),
-            );
-        }
-    }
-}
-
 /// All but the sections that describe a run.
 struct Frame {
     question: Option<String>,
@@ -142,23 +76,26 @@ struct Frame {
 
 fn experiment(
     shown_path: &str,
-    root: &Arc<Node>,
-    overridden: &[(FieldPath, Span)],
+    bases: &Bases,
+    overrides: &[Override],
     options: &LoadOptions,
     found: &mut Found,
 ) -> Option<Experiment> {
+    let root = &bases.roots[0];
     let frame = record(&At { node: root, path: Path::Root }, found, "Experiment", |fields| Some(frame(fields)))?;
-    let sections = sections(root);
+    let sections: Vec<_> = bases.roots.iter().map(|root| sections(root)).collect();
     let asked_seeds = frame.seeds.clone().unwrap_or_else(|| vec![0]);
     let seeds = if options.smoke { smoke::seeds(&asked_seeds) } else { asked_seeds.clone() };
     let placed = frame.sweep.as_ref();
     let factors = if options.ignore_sweep { &[] } else { placed.map_or(&[][..], |placed| &placed.value.factors) };
     let is_sweep_known = options.ignore_sweep || placed.is_some_and(|placed| !placed.value.lacks_some);
-    check_overwritten(overridden, factors, found);
+    check_overwritten(overrides, factors, found);
+    check_presets(factors, found);
     if frame.lacks_dataset && is_sweep_known {
         check_dataset(root.span, factors, found);
     }
-    let grid = Grid { span: root.span, sections: &sections, factors, seeds: &seeds, options };
+    let bases = GridBases { sections: &sections, of_pick: &bases.of_pick };
+    let grid = Grid { span: root.span, bases, factors, seeds: &seeds, options };
     let runs_max = frame.runs_max.unwrap_or(RUNS_MAX);
     let n_runs = grid.n_cells().saturating_mul(asked_seeds.len() as u128);
     let is_too_large = n_runs > u128::from(runs_max);
@@ -203,6 +140,14 @@ fn name(shown_path: &str, span: Span, found: &mut Found) -> String {
     name.into_owned()
 }
 
+/// What an axis of presets names has to be one.
+fn check_presets(factors: &[Factor], found: &mut Found) {
+    let axes = factors.iter().flat_map(|factor| &factor.axes).filter(|axis| axis.path.section() == preset::FIELD);
+    for value in axes.flat_map(|axis| &axis.values) {
+        preset(&At { node: &value.node, path: Path::Field(&Path::Root, preset::FIELD) }, found);
+    }
+}
+
 /// Every file has to name its data, or sweep them.
 fn check_dataset(span: Span, factors: &[Factor], found: &mut Found) {
     if factors.iter().flat_map(|factor| &factor.axes).any(|axis| axis.path.section() == "dataset") {
@@ -221,7 +166,8 @@ fn frame(fields: &mut Fields) -> Frame {
         }
         Some(question)
     });
-    for name in SWEEPABLE {
+    fields.given(preset::FIELD, preset);
+    for name in SECTIONS {
         fields.given(name, |_, _| Some(()));
     }
     let seeds = fields.optional("seeds", vec![0, 1, 2], seeds);
@@ -237,7 +183,7 @@ fn sections(root: &Node) -> BTreeMap<&'static str, Arc<Node>> {
     let section = |name: &'static str| {
         fields.iter().find(|field| field.name == name).map(|field| (name, Arc::clone(&field.value)))
     };
-    SWEEPABLE.into_iter().filter_map(section).collect()
+    SECTIONS.into_iter().filter_map(section).collect()
 }
 
 /// Replicates: at least one, none twice.

@@ -9,6 +9,7 @@ use crate::content::{Key, Value};
 use crate::experiment::defaults::left_out;
 use crate::experiment::file::LoadOptions;
 use crate::experiment::path::replaced;
+use crate::experiment::preset;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::evaluate::{self, PlacedEvaluation};
 use crate::experiment::read::sweep::{Axis, Factor, same_value};
@@ -27,11 +28,18 @@ type Readings<T> = BTreeMap<Vec<usize>, Option<Rc<T>>>;
 pub struct Grid<'a> {
     /// Of the whole experiment, to point at what is missing.
     pub span: Span,
-    /// The sections that the file has, by name.
-    pub sections: &'a BTreeMap<&'static str, Arc<Node>>,
+    pub bases: GridBases<'a>,
     pub factors: &'a [Factor],
     pub seeds: &'a [u64],
     pub options: &'a LoadOptions<'a>,
+}
+
+/// What the file and a preset say together, for every preset in use.
+pub struct GridBases<'a> {
+    /// The sections that there are, by name; one map for every base.
+    pub sections: &'a [BTreeMap<&'static str, Arc<Node>>],
+    /// The base of each value of the axis of presets; empty without one.
+    pub of_pick: &'a [usize],
 }
 
 /// What a grid comes to.
@@ -164,7 +172,12 @@ impl Grid<'_> {
         found: &mut Found,
         read: fn(&Self, &[usize], &mut Found) -> Option<T>,
     ) -> Option<Rc<T>> {
-        let touching = self.axes().zip(picks).filter(|(axis, _)| names.contains(&axis.path.section()));
+        // Presets say nothing of the data.
+        let is_of_presets = |section: &str| section == preset::FIELD && !names.contains(&"dataset");
+        let touching = self.axes().zip(picks).filter(|(axis, _)| {
+            let section = axis.path.section();
+            names.contains(&section) || is_of_presets(section)
+        });
         let choice: Vec<usize> = touching.map(|(_, pick)| *pick).collect();
         if let Some(known) = readings.get(&choice) {
             return known.clone();
@@ -176,7 +189,9 @@ impl Grid<'_> {
 
     /// A section with the chosen values in place; `Some(None)` where the file leaves it out.
     fn section(&self, name: &'static str, picks: &[usize], found: &mut Found) -> Option<Option<Arc<Node>>> {
-        let mut section = self.sections.get(name).cloned();
+        let preset = self.axes().zip(picks).find(|(axis, _)| axis.path.section() == preset::FIELD);
+        let base = preset.and_then(|(_, pick)| self.bases.of_pick.get(*pick)).copied().unwrap_or(0);
+        let mut section = self.bases.sections[base].get(name).cloned();
         for (axis, pick) in self.axes().zip(picks).filter(|(axis, _)| axis.path.section() == name) {
             let node = section.unwrap_or_else(|| Arc::new(left_out(&axis.path.0[..1], None, axis.path_span)));
             match replaced(&node, &axis.path.0, 1, &axis.values[*pick].node, axis.path_span) {

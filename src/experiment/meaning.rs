@@ -5,9 +5,10 @@
 
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Classification, DecayScope, Evaluation, Head, Health,
-    HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe, Loss, Metric, Model, Numerics,
-    Optimizer, ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Classification, Dataset, DecayScope,
+    Evaluation, Filter, Head, Health, HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe,
+    Loss, Metric, Model, Numerics, Optimizer, ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer,
+    Vote, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {
@@ -26,6 +27,24 @@ fn floats(numbers: &[f64]) -> Value {
 pub fn stage(tag: &'static str, mut fields: Vec<(&'static str, Value)>, code: Option<Key>) -> Value {
     fields.extend(code.map(|digest| ("code", Value::Key(digest))));
     Value::Record(tag, fields)
+}
+
+/// What a data set is called, wherever it lies; keys hold the digest of its content instead.
+pub fn dataset(dataset: &Dataset) -> Value {
+    match dataset {
+        Dataset::Builtin(Builtin { n_classes, train_per_class, test_per_class, seed }) => Value::Record(
+            "Builtin",
+            vec![
+                ("n_classes", whole(*n_classes)),
+                ("train_per_class", whole(*train_per_class)),
+                ("test_per_class", whole(*test_per_class)),
+                ("seed", whole(*seed)),
+            ],
+        ),
+        Dataset::Cifar10 { .. } => Value::tag("Cifar10"),
+        Dataset::Cifar100 { .. } => Value::tag("Cifar100"),
+        Dataset::ImageFolder { root } => Value::Record("ImageFolder", vec![("root", Value::text(root.clone()))]),
+    }
 }
 
 pub fn split(split: Split) -> Value {
@@ -56,6 +75,7 @@ fn backbone(backbone: Backbone) -> Value {
             let stem = match stem {
                 Stem::ImageNet => "ImageNet",
                 Stem::Cifar => "Cifar",
+                Stem::CifarPadded => "CifarPadded",
             };
             Value::Record("ResNet18", vec![("stem", Value::tag(stem))])
         }
@@ -69,30 +89,43 @@ fn head(head: Head) -> Value {
             "Linear",
             vec![("output", whole(output)), ("batch_norm", Value::Bool(batch_norm)), ("bias", Value::Bool(bias))],
         ),
-        Head::Mlp { layers, hidden, output, batch_norm, bias } => Value::Record(
-            "Mlp",
-            vec![
+        Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift } => {
+            let mut fields = vec![
                 ("layers", whole(layers)),
                 ("hidden", whole(hidden)),
                 ("output", whole(output)),
                 ("batch_norm", Value::Bool(batch_norm)),
                 ("bias", Value::Bool(bias)),
-            ],
-        ),
+            ];
+            // Every batch norm has a shift unless it is said.
+            if !output_shift {
+                fields.push(("output_shift", Value::Bool(false)));
+            }
+            Value::Record("Mlp", fields)
+        }
     }
 }
 
 fn initialization(initialization: Initialization) -> Value {
-    match initialization {
-        Initialization::Torchvision => Value::tag("Torchvision"),
-    }
+    Value::tag(match initialization {
+        Initialization::Torchvision => "Torchvision",
+        Initialization::TorchvisionNewStem => "TorchvisionNewStem",
+        Initialization::PyTorchDefault => "PyTorchDefault",
+        Initialization::Google => "Google",
+    })
 }
 
 pub fn augmentation(augmentation: &Augmentation) -> Value {
     let chance = |tag, p| Value::Record(tag, vec![("p", Value::float(p))]);
     match *augmentation {
-        Augmentation::RandomResizedCrop { scale, ratio } => {
-            Value::Record("RandomResizedCrop", vec![("scale", pair(scale)), ("ratio", pair(ratio))])
+        Augmentation::RandomResizedCrop { scale, ratio, filter } => {
+            let mut fields = vec![("scale", pair(scale)), ("ratio", pair(ratio))];
+            match filter {
+                // Older than the choice.
+                Filter::Bilinear => {}
+                Filter::Bicubic => fields.push(("filter", Value::tag("Bicubic"))),
+            }
+            Value::Record("RandomResizedCrop", fields)
         }
         Augmentation::HorizontalFlip { p } => chance("HorizontalFlip", p),
         Augmentation::VerticalFlip { p } => chance("VerticalFlip", p),

@@ -63,6 +63,8 @@ pub enum Stem {
     ImageNet,
     /// 3×3 convolution of stride 1, no pooling (SimCLR paper, appendix B.9).
     Cifar,
+    /// `Cifar` with a padding of 2, so that maps are two pixels larger than the view (solo-learn).
+    CifarPadded,
 }
 
 /// The projection head. `batch_norm` puts one behind every linear layer, the last included
@@ -83,6 +85,8 @@ pub enum Head {
         output: u32,
         batch_norm: bool,
         bias: bool,
+        /// Whether the last batch norm has a trained shift; without one it stays at 0 (google-research/simclr).
+        output_shift: bool,
     },
 }
 
@@ -92,17 +96,27 @@ pub enum Initialization {
     /// torchvision's `resnet18` and PyTorch's `nn.Linear` defaults: convolutions Kaiming normal (fan out),
     /// batch-norm scale 1 and shift 0, linear layers uniform in ±1/√fan_in.
     Torchvision,
+    /// `Torchvision`, but the first convolution as `PyTorchDefault`: what is left when it is put into a finished
+    /// `resnet18` (solo-learn, Kobak's cifar10-simclr).
+    TorchvisionNewStem,
+    /// PyTorch's own defaults, Kaiming uniform with a = √5: convolutions and linear layers uniform in ±1/√fan_in,
+    /// batch-norm scale 1 and shift 0 (Lightly's `ResNetGenerator`).
+    PyTorchDefault,
+    /// google-research/simclr: convolutions truncated normal of variance 1/fan_in, linear weights normal of deviation
+    /// 0.01, biases 0; batch-norm scale 1, but 0 for the last of a residual branch, and shift 0.
+    Google,
 }
 
 /// One operation of the view pipeline. Values between operations are f32 in [0, 1].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Augmentation {
-    /// torchvision's `RandomResizedCrop` to the model's side, bilinear with antialias.
+    /// torchvision's `RandomResizedCrop` to the model's side, with antialias.
     RandomResizedCrop {
         /// Area of the crop as a fraction of the image.
         scale: (f64, f64),
         /// Width over height of the crop.
         ratio: (f64, f64),
+        filter: Filter,
     },
     HorizontalFlip {
         p: f64,
@@ -148,6 +162,15 @@ pub enum Augmentation {
         mean: [f64; 3],
         std: [f64; 3],
     },
+}
+
+/// What a crop is resized with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// A triangle: two inputs an output of an enlarged crop.
+    Bilinear,
+    /// Keys' cubic with a = −½, clipped to [0, 1] (Pillow's `BICUBIC`): four inputs an output of an enlarged crop.
+    Bicubic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

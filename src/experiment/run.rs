@@ -92,6 +92,19 @@ impl Run {
         meaning::stage("Pretrain", fields, self.code)
     }
 
+    /// What a file says of it, as printable text: without its seed, its device and what the data contain. No key comes of it.
+    pub fn recipe_preimage(&self) -> String {
+        let fields = vec![
+            ("dataset", meaning::dataset(&self.dataset)),
+            ("split", meaning::split(self.split)),
+            ("model", meaning::model(&self.model)),
+            ("views", Value::List(self.views.iter().map(meaning::augmentation).collect())),
+            ("train", meaning::train(&self.train, None)),
+            ("evaluate", Value::List(self.evaluate.iter().map(meaning::evaluation).collect())),
+        ];
+        Value::Record("Recipe", fields).preimage(PRETRAIN_DOMAIN)
+    }
+
     pub fn pretrain_key(&self) -> Key {
         Key::of_value(PRETRAIN_DOMAIN, &self.pretrain_meaning())
     }

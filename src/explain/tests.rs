@@ -10,7 +10,7 @@ use super::meaning::{Meaning, StageKind};
 use super::nearest::nearest;
 use super::units;
 use crate::content::{Key, Value};
-use crate::experiment::recipe::{Augmentation, Backend, Evaluation, HueKind, Knn, Metric, Optimizer};
+use crate::experiment::recipe::{Augmentation, Backend, Evaluation, Filter, HueKind, Knn, Metric, Optimizer};
 use crate::experiment::run::Run;
 use crate::report::sample;
 use crate::store::{Lookup, Store};
@@ -105,7 +105,10 @@ fn differences_are_told_in_the_words_of_a_file() {
         ),
         (|run| run.views[0] = Augmentation::HorizontalFlip { p: 0.25 }, &["views[0].p 0.5 → 0.25"]),
         (
-            |run| run.views.insert(0, Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 1.5) }),
+            |run| {
+                let (scale, ratio, filter) = ((0.08, 1.0), (0.75, 1.5), Filter::Bilinear);
+                run.views.insert(0, Augmentation::RandomResizedCrop { scale, ratio, filter });
+            },
             &["views with RandomResizedCrop(scale: (0.08, 1.0), ratio: (0.75, 1.5))"],
         ),
         (|run| run.views.clear(), &["views without HorizontalFlip(p: 0.5)"]),
@@ -132,10 +135,13 @@ fn a_range_is_told_whole_and_a_view_stays_itself() {
         hue_kind: HueKind::Float,
     };
     let mut from = sample::run(8, 1);
-    from.views = vec![jitter(0.8), Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 1.5) }];
+    from.views = vec![
+        jitter(0.8),
+        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 1.5), filter: Filter::Bilinear },
+    ];
     let mut to = from.clone();
     to.views = vec![
-        Augmentation::RandomResizedCrop { scale: (0.2, 1.0), ratio: (0.75, 1.5) },
+        Augmentation::RandomResizedCrop { scale: (0.2, 1.0), ratio: (0.75, 1.5), filter: Filter::Bilinear },
         Augmentation::Grayscale { p: 0.2 },
     ];
     let found = told(&from, &to);

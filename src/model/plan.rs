@@ -171,9 +171,13 @@ impl Op {
 pub enum ParameterKind {
     ConvWeight,
     LinearWeight,
-    LinearBias { fan_in: usize },
+    LinearBias {
+        fan_in: usize,
+    },
     NormScale,
     NormShift,
+    /// A shift that is not trained: it starts at 0, and with a gradient of 0 every optimizer leaves it there.
+    HeldNormShift,
 }
 
 impl ParameterKind {
@@ -181,7 +185,10 @@ impl ParameterKind {
     pub fn is_norm_or_bias(self) -> bool {
         match self {
             ParameterKind::ConvWeight | ParameterKind::LinearWeight => false,
-            ParameterKind::LinearBias { .. } | ParameterKind::NormScale | ParameterKind::NormShift => true,
+            ParameterKind::LinearBias { .. }
+            | ParameterKind::NormScale
+            | ParameterKind::NormShift
+            | ParameterKind::HeldNormShift => true,
         }
     }
 }
@@ -238,6 +245,23 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same with the shift of the batch norm that gives the projection held at 0.
+    pub fn with_held_output_shift(mut self) -> Plan {
+        for op in self.ops.iter().filter(|op| op.output() == self.projection) {
+            if let Op::BatchNorm { shift, .. } = op {
+                self.parameters[shift.0].kind = ParameterKind::HeldNormShift;
+            }
+        }
+        self
+    }
+
+    /// Numbers that training changes.
+    pub fn n_trained(&self) -> usize {
+        let trained = |parameter: &&Parameter| parameter.kind != ParameterKind::HeldNormShift;
+        self.parameters.iter().filter(trained).map(Parameter::len).sum()
+    }
+
+    /// Numbers of the flat buffer of parameters.
     pub fn n_parameters(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()
     }

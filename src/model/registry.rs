@@ -8,7 +8,7 @@ use dfdx::nn::builders::{Linear, UnbiasedLinear};
 use crate::experiment::recipe::{self, Stem};
 use crate::model::plan::Plan;
 use crate::model::projection_head::{LinearHead, LinearNormHead, Mlp2Head, Mlp2NormHead, Mlp3Head, Mlp3NormHead};
-use crate::model::resnet18::{FEATURES, ResNet18Cifar, ResNet18ImageNet};
+use crate::model::resnet18::{FEATURES, ResNet18Cifar, ResNet18CifarPadded, ResNet18ImageNet};
 use crate::model::typed::{self, CompiledBackbone, CompiledHead, TypedModel};
 
 /// Why there is no type for a recipe.
@@ -72,12 +72,25 @@ compiled!(
 
 /// The Plan of a model, fused.
 pub fn plan(model: &recipe::Model) -> Result<Plan, NotCompiled> {
-    Ok(typed::plan(&backbone(model)?, head(model.head)?.as_ref()))
+    Ok(planned(model, &backbone(model)?, head(model.head)?.as_ref()))
 }
 
 /// The model itself, on dfdx's tape.
 pub fn typed(model: &recipe::Model) -> Result<Box<dyn TypedModel>, NotCompiled> {
-    Ok(typed::build(&backbone(model)?, head(model.head)?.as_ref()))
+    let (backbone, head) = (backbone(model)?, head(model.head)?);
+    Ok(typed::build_as(planned(model, &backbone, head.as_ref()), &backbone, head.as_ref()))
+}
+
+fn planned(
+    model: &recipe::Model,
+    backbone: &CompiledBackbone<FEATURES>,
+    head: Option<&CompiledHead<FEATURES>>,
+) -> Plan {
+    let plan = typed::plan(backbone, head);
+    match model.head {
+        recipe::Head::Mlp { output_shift: false, .. } => plan.with_held_output_shift(),
+        recipe::Head::None | recipe::Head::Linear { .. } | recipe::Head::Mlp { .. } => plan,
+    }
 }
 
 fn backbone(model: &recipe::Model) -> Result<CompiledBackbone<FEATURES>, NotCompiled> {
@@ -85,6 +98,9 @@ fn backbone(model: &recipe::Model) -> Result<CompiledBackbone<FEATURES>, NotComp
     let compiled = match stem {
         Stem::ImageNet => with_side!(model.side, SIDE => typed::backbone::<ResNet18ImageNet, SIDE, FEATURES>()),
         Stem::Cifar => with_side!(model.side, SIDE => typed::backbone::<ResNet18Cifar, SIDE, FEATURES>()),
+        Stem::CifarPadded => {
+            with_side!(model.side, SIDE => typed::backbone::<ResNet18CifarPadded, SIDE, FEATURES>())
+        }
     };
     compiled.ok_or(NotCompiled::Side { stem, side: model.side })
 }
@@ -95,7 +111,7 @@ fn head(head: recipe::Head) -> Result<Option<CompiledHead<FEATURES>>, NotCompile
         recipe::Head::Linear { output, batch_norm, bias } => {
             with_output!(output, O => linear_head::<O>(batch_norm, bias))
         }
-        recipe::Head::Mlp { layers, hidden, output, batch_norm, bias } => with_hidden!(hidden, H => {
+        recipe::Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift: _ } => with_hidden!(hidden, H => {
             with_output!(output, O => mlp_head::<H, O>(layers, batch_norm, bias)).flatten()
         })
         .flatten(),

@@ -44,6 +44,9 @@ pub type ImageNetStem<A, Pool> = (Named<Conv1, Conv2D<3, 64, 7, 2, 3>>, Named<Bn
 /// The stem for small images: the side is kept.
 pub type CifarStem<A> = (Named<Conv1, Conv2D<3, 64, 3, 1, 1>>, Named<Bn1, BatchNorm<64>>, A);
 
+/// The stem for small images as solo-learn pads it: the side grows by 2.
+pub type CifarPaddedStem<A> = (Named<Conv1, Conv2D<3, 64, 3, 1, 2>>, Named<Bn1, BatchNorm<64>>, A);
+
 /// The stem and everything behind it, with activation A.
 pub type Encoder<Stem, A> = Named<
     Backbone,
@@ -59,3 +62,4 @@ pub type Encoder<Stem, A> = Named<
 
 pub type ResNet18ImageNet = Encoder<ImageNetStem<ReLU, MaxPool2D<3, 2, 1>>, ReLU>;
 pub type ResNet18Cifar = Encoder<CifarStem<ReLU>, ReLU>;
+pub type ResNet18CifarPadded = Encoder<CifarPaddedStem<ReLU>, ReLU>;

@@ -8,7 +8,7 @@ use dfdx::tensor_ops::RealizeTo;
 use crate::model::fuse::fuse;
 use crate::model::lower::{Extent, Lower};
 use crate::model::lowering::Lowering;
-use crate::model::plan::{Plan, ValueId};
+use crate::model::plan::{ParameterKind, Plan, ValueId};
 use crate::model::tape::{Recorded, Recording};
 use crate::model::tensors::{FlatTensor, Role, Tensors, tensors};
 
@@ -163,7 +163,15 @@ pub fn plan<const F: usize>(backbone: &CompiledBackbone<F>, head: Option<&Compil
 
 /// Builds both.
 pub fn build<const F: usize>(backbone: &CompiledBackbone<F>, head: Option<&CompiledHead<F>>) -> Box<dyn TypedModel> {
-    let plan = plan(backbone, head);
+    build_as(plan(backbone, head), backbone, head)
+}
+
+/// Builds both; `plan` is theirs, whatever it holds.
+pub fn build_as<const F: usize>(
+    plan: Plan,
+    backbone: &CompiledBackbone<F>,
+    head: Option<&CompiledHead<F>>,
+) -> Box<dyn TypedModel> {
     Box::new(Joined { plan, backbone: (backbone.build)(), head: head.map(|head| (head.build)()) })
 }
 
@@ -196,6 +204,9 @@ impl<const F: usize> TypedModel for Joined<F> {
             Role::Parameter => flat.extend(tensor.gradient(gradients)),
             Role::Buffer => {}
         });
+        for held in self.plan.parameters.iter().filter(|parameter| parameter.kind == ParameterKind::HeldNormShift) {
+            flat[held.range()].fill(0.0);
+        }
         flat
     }
 

@@ -27,7 +27,7 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
     };
     let last = steps.last().map(|step| mean_loss(step.epoch));
     record::Pretrain {
-        n_parameters: plan.n_parameters() as u64,
+        n_parameters: plan.n_trained() as u64,
         steps: run.train.length_steps,
         loss_first_epoch: steps.first().map(|step| mean_loss(step.epoch)),
         loss_last_epoch: last,

@@ -6,6 +6,7 @@ use crate::device::gpu::{Address, Argument, Launch, Node, Source};
 use crate::views::Pipeline;
 use crate::views::operation::Operation;
 use crate::views::packed::{Kind, Packed};
+use crate::views::random_resized_crop::BICUBIC;
 
 /// The augmentations' device code, one after another, and the kernels that run it.
 pub const SOURCE: Source = Source {
@@ -137,8 +138,10 @@ struct Layout {
 impl Layout {
     fn new(operations: &[Packed], loading: Loading, side: usize, largest: Largest) -> Layout {
         let longest = largest.width.max(largest.height);
-        // The support is max(scale, 1) either way: at most 2 × support + 1 inputs, and one for roundings.
-        let reach = longest.min(2 * longest.div_ceil(side).max(1) + 2);
+        let is_bicubic = |operation: &Packed| operation.kind == Kind::RandomResizedCrop && operation.variant == BICUBIC;
+        let radius = if operations.iter().any(is_bicubic) { 2 } else { 1 };
+        // The support is radius × max(scale, 1) either way: at most 2 × support + 1 inputs, and one for roundings.
+        let reach = longest.min(2 * radius * longest.div_ceil(side).max(1) + 2);
         let view = 3 * side * side;
         let (map, spare) = match loading {
             Loading::Crop | Loading::Fitted => (view, view.max(3 * largest.height * side)),

@@ -31,8 +31,8 @@ pub enum Operation {
 impl Operation {
     pub fn new(augmentation: &Augmentation) -> Operation {
         match *augmentation {
-            Augmentation::RandomResizedCrop { scale, ratio } => {
-                Operation::RandomResizedCrop(RandomResizedCrop::new(scale, ratio))
+            Augmentation::RandomResizedCrop { scale, ratio, filter } => {
+                Operation::RandomResizedCrop(RandomResizedCrop::new(scale, ratio, filter))
             }
             Augmentation::HorizontalFlip { p } => Operation::HorizontalFlip { p: p as f32 },
             Augmentation::VerticalFlip { p } => Operation::VerticalFlip { p: p as f32 },
@@ -54,7 +54,7 @@ impl Operation {
         match self {
             Operation::RandomResizedCrop(crop) => {
                 let window = crop.draw(stream, scratch.map.width, scratch.map.height);
-                scratch.crop(window, side);
+                scratch.crop(window, crop.resampled(side));
             }
             Operation::HorizontalFlip { p } => {
                 if stream.chance(*p) {

@@ -162,7 +162,7 @@ impl Pipeline {
     fn load(&self, image: ImageRef<'_>, place: Place, scratch: &mut Scratch) -> usize {
         if let Some(Operation::RandomResizedCrop(crop)) = self.operations.first() {
             let window = crop.draw(&mut self.stream(place, 0), image.width, image.height);
-            scratch.load_crop(image, window, self.side);
+            scratch.load_crop(image, window, crop.resampled(self.side));
             return 1;
         }
         if self.operations.iter().any(|operation| matches!(operation, Operation::RandomResizedCrop(_))) {

@@ -17,16 +17,16 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The window of an image, brought to side × side.
-    pub(super) fn load_crop(&mut self, image: ImageRef<'_>, window: Window, side: usize) {
+    /// The window of an image, resampled.
+    pub(super) fn load_crop(&mut self, image: ImageRef<'_>, window: Window, wanted: Resampled) {
         self.spare.load(image, window);
-        self.resize_spare(Resampled::to_square(side));
+        self.resize_spare(wanted);
     }
 
-    /// The window of the map, brought to side × side.
-    pub(super) fn crop(&mut self, window: Window, side: usize) {
+    /// The window of the map, resampled.
+    pub(super) fn crop(&mut self, window: Window, wanted: Resampled) {
         self.spare.cut(&self.map, window);
-        self.resize_spare(Resampled::to_square(side));
+        self.resize_spare(wanted);
     }
 
     /// The whole image at its own size.

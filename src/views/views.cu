@@ -64,7 +64,7 @@ __device__ __forceinline__ Drawn draw(const Header& header, const Operation* ope
 __device__ __forceinline__ void apply(View& view, const Operation& operation, const Drawn& drawn, int side,
                                       const float* weights) {
   switch (operation.kind) {
-    case RANDOM_RESIZED_CROP: crop(view, 0, drawn, side); break;
+    case RANDOM_RESIZED_CROP: crop(view, 0, drawn, operation.variant, side); break;
     case HORIZONTAL_FLIP: flip_horizontal(view); break;
     case VERTICAL_FLIP: flip_vertical(view); break;
     case ROTATE_90: quarter_turn(view); break;
@@ -121,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(256)
     }
     __syncthreads();
     View view = empty_view(header, work);
-    if (header.loading == 0) crop(view, &image, draws[0], header.side);
+    if (header.loading == 0) crop(view, &image, draws[0], operations[0].variant, header.side);
     else if (header.loading == 1) load_whole(view, image);
     else load_fitted(view, image, header.side);
     for (int position = header.loading == 0; position < header.operations; ++position)

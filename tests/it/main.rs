@@ -13,6 +13,7 @@ mod kernels;
 mod kill;
 mod losses;
 mod miniature;
+mod presets;
 #[cfg(unix)]
 mod processes;
 mod report;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::cpu::memory::parts;
 use crate::executor::schedule::{Flow, read_by_backward};
-use crate::model::plan::{Activation, Op, PoolKind, ValueId};
+use crate::model::plan::{Activation, Op, ParameterKind, PoolKind, ValueId};
 use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
 use crate::ops::conv2d::Convolution;
 use crate::ops::linear::Layer;
@@ -71,6 +71,7 @@ impl CpuExecutor {
         };
         let Some(norm) = self.normalizations[index].as_mut() else { return };
         let schedule = &self.training;
+        let holds_shift = self.plan.parameters[shift.0].kind == ParameterKind::HeldNormShift;
         let [scale, shift] = [scale, shift].map(|parameter| self.plan.parameters[parameter.0].range());
         let affine = Affine { scale: &self.parameters[scale.clone()], shift: &self.parameters[shift.clone()] };
         // Read again only where the schedule keeps them alive.
@@ -94,6 +95,9 @@ impl CpuExecutor {
         batch_norm::cpu::backward_sums(norm, affine, x, derivative, dy);
         let [d_scale, d_shift] = parts(&mut self.gradients, [scale.clone(), shift.clone()]);
         norm.finish_gradients(d_scale, d_shift);
+        if holds_shift {
+            d_shift.fill(0.0);
+        }
         match flows[1] {
             Flow::Skip | Flow::InPlace => {}
             Flow::Write => activation::cpu::forward(&norm.batch, Activation::Identity, dy, dr),

@@ -35,7 +35,8 @@ fn kernel_shape(parameter: &Parameter) -> Option<(usize, usize, usize)> {
             | ParameterKind::LinearWeight
             | ParameterKind::LinearBias { .. }
             | ParameterKind::NormScale
-            | ParameterKind::NormShift,
+            | ParameterKind::NormShift
+            | ParameterKind::HeldNormShift,
             _,
         ) => None,
     }

@@ -5,7 +5,7 @@ use crate::executor::Setting;
 use crate::executor::cuda::memory::Memory;
 use crate::executor::schedule::{Flow, Schedule, read_by_backward};
 use crate::experiment::recipe::{BatchNormScope, Numerics};
-use crate::model::plan::{Op, ParameterId, Plan, PoolKind, ValueId};
+use crate::model::plan::{Op, ParameterId, ParameterKind, Plan, PoolKind, ValueId};
 use crate::ops::batch_norm::cuda::{Backward, Norm, Parts};
 use crate::ops::compute_weights::Layout;
 use crate::ops::conv2d::cuda::Layer;
@@ -311,7 +311,12 @@ impl Placed<'_> {
             d_scale: self.parameter_gradient(scale),
             d_shift: self.parameter_gradient(shift),
         };
-        batch_norm::cuda::backward(&norm, &self.parts(index), &backward)
+        let mut nodes = batch_norm::cuda::backward(&norm, &self.parts(index), &backward);
+        let parameter = &self.network.plan.parameters[shift.0];
+        if parameter.kind == ParameterKind::HeldNormShift {
+            nodes.push(Node::Zero { address: backward.d_shift, bytes: 4 * parameter.len() });
+        }
+        nodes
     }
 
     fn backward_linear(&self, index: usize, flow: Flow) -> Vec<Node> {

@@ -1,5 +1,7 @@
 //! The whole model against PyTorch, and the gradients of its smooth twin against finite differences.
 
+mod presets;
+
 use serde_json::Value;
 
 use dfdx::tensor::{AsArray, Cpu, Tensor, TensorFromVec, Trace};
@@ -38,6 +40,7 @@ fn golden_fill(plan: &Plan) -> State {
             ParameterKind::NormScale => 1.0 + u / 4.0,
             ParameterKind::NormShift => u / 4.0,
             ParameterKind::LinearBias { .. } => u / 8.0,
+            ParameterKind::HeldNormShift => 0.0,
         };
         let kind = parameter.kind;
         uniform(1000 + index as u64, parameter.len()).map(move |u| value(u, kind) as f32)
@@ -92,7 +95,7 @@ fn golden_run(golden: &Value) -> GoldenRun {
     let model = Model {
         backbone: Backbone::ResNet18 { stem },
         side: side as u32,
-        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false },
+        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false, output_shift: true },
         initialization: Initialization::Torchvision,
     };
     let sgd = &golden["sgd"];

@@ -11,7 +11,7 @@ pub const OUTPUT_WIDTHS: [u32; 4] = [64, 128, 256, 2048];
 pub const LAYER_COUNTS: [u32; 2] = [2, 3];
 
 /// Lightly's `SimCLRProjectionHead(512, 512, 128)`.
-const HEAD: Head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+const HEAD: Head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
 
 /// Defaults: ResNet-18 with torchvision's stem at 32×32 and the head of Lightly's example.
 pub const DEFAULT: Model = Model {
@@ -27,7 +27,13 @@ pub fn model(at: &At, found: &mut Found) -> Option<Model> {
         let side = fields.optional("side", DEFAULT.side, |at, found| compiled(at, found, &SIDES));
         let head = fields.optional("head", DEFAULT.head, head);
         let initialization = fields.optional("initialization", DEFAULT.initialization, |at, found| {
-            unit(at, found, &[("Torchvision", Initialization::Torchvision)])
+            let table = [
+                ("Torchvision", Initialization::Torchvision),
+                ("TorchvisionNewStem", Initialization::TorchvisionNewStem),
+                ("PyTorchDefault", Initialization::PyTorchDefault),
+                ("Google", Initialization::Google),
+            ];
+            unit(at, found, &table)
         });
         Some(Model { backbone: backbone?, side: side?, head: head?, initialization: initialization? })
     })
@@ -39,7 +45,8 @@ fn backbone(at: &At, found: &mut Found) -> Option<Backbone> {
 
 fn resnet18(fields: &mut Fields) -> Option<Backbone> {
     let stem = fields.optional("stem", Stem::ImageNet, |at, found| {
-        unit(at, found, &[("ImageNet", Stem::ImageNet), ("Cifar", Stem::Cifar)])
+        let table = [("ImageNet", Stem::ImageNet), ("Cifar", Stem::Cifar), ("CifarPadded", Stem::CifarPadded)];
+        unit(at, found, &table)
     });
     Some(Backbone::ResNet18 { stem: stem? })
 }
@@ -61,7 +68,16 @@ fn mlp(fields: &mut Fields) -> Option<Head> {
     let output = fields.optional("output", 128, |at, found| compiled(at, found, &OUTPUT_WIDTHS));
     let batch_norm = fields.optional("batch_norm", true, boolean);
     let bias = fields.optional("bias", false, boolean);
-    Some(Head::Mlp { layers: layers?, hidden: hidden?, output: output?, batch_norm: batch_norm?, bias: bias? })
+    let output_shift = fields.placed("output_shift", true, boolean);
+    let (batch_norm, output_shift) = (batch_norm?, output_shift?);
+    if !batch_norm && !output_shift.value {
+        let message = "`output_shift: false` is of the last batch norm, and this head has none";
+        let problem = fields.problem_of("output_shift", output_shift.span, message);
+        fields.found.add(problem.expected("`batch_norm: true`, or `output_shift` left out"));
+        return None;
+    }
+    let (layers, hidden, output, bias, output_shift) = (layers?, hidden?, output?, bias?, output_shift.value);
+    Some(Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift })
 }
 
 /// One of the sizes that a model was compiled for.
@@ -90,7 +106,8 @@ mod tests {
         assert_eq!(HIDDEN_WIDTHS, registry::HIDDEN);
         assert_eq!(OUTPUT_WIDTHS, registry::OUTPUTS);
         let is_compiled = |layers: u32| {
-            let head = Head::Mlp { layers, hidden: 512, output: 128, batch_norm: true, bias: false };
+            let head =
+                Head::Mlp { layers, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
             registry::plan(&Model { head, ..super::DEFAULT }).is_ok()
         };
         let compiled: Vec<u32> = (0..8).filter(|layers| is_compiled(*layers)).collect();

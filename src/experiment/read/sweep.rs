@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::experiment::path::FieldPath;
+use crate::experiment::preset;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::scalar::text;
 use crate::experiment::read::{At, Fields, Placed, ReadVariant, list, record, variant};
 use crate::experiment::tree::{Kind, Node};
 
-/// What an axis may vary; the rest of a file says which runs there are, not what they are.
-pub const SWEEPABLE: [&str; 6] = ["dataset", "split", "model", "views", "train", "evaluate"];
+/// The sections that say what a run is; the rest of a file says which runs there are.
+pub const SECTIONS: [&str; 6] = ["dataset", "split", "model", "views", "train", "evaluate"];
+
+/// What an axis may vary.
+const SWEEPABLE: [&str; 7] = ["dataset", "split", "model", "views", "train", "evaluate", preset::FIELD];
 
 /// One swept path and the values that replace what stands there.
 #[derive(Debug, Clone, PartialEq)]
@@ -175,6 +179,11 @@ fn path(at: &At, found: &mut Found) -> Option<Placed<FieldPath>> {
     if !SWEEPABLE.contains(&path.section()) {
         let problem = at.problem(format!("`{path}` cannot be swept"));
         found.add(problem.expected_one_of(path.section(), &SWEEPABLE));
+        return None;
+    }
+    if path.section() == preset::FIELD && path.0.len() > 1 {
+        let problem = at.problem(format!("`{path}` cannot be swept: a preset has a name and no fields"));
+        found.add(problem.expected("`preset`, or the path without it"));
         return None;
     }
     Some(Placed { value: path, span: at.node.span })

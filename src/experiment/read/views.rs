@@ -3,7 +3,7 @@
 use crate::experiment::problem::Found;
 use crate::experiment::read::scalar::{interval, not_negative, numbers, probability, real};
 use crate::experiment::read::{At, Fields, Placed, list, unit, variant};
-use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
+use crate::experiment::recipe::{Augmentation, BlurKind, Filter, HueKind};
 
 /// Mean and standard deviation of the red, green and blue channel.
 type Normalisation = ([f64; 3], [f64; 3]);
@@ -22,7 +22,7 @@ const SIGMA: (f64, f64) = (0.1, 2.0);
 /// Lightly's `SimCLRTransform`: crop, flip, jitter of strength 1, grayscale, blur, ImageNet's normalisation.
 pub fn default() -> Vec<Augmentation> {
     vec![
-        Augmentation::RandomResizedCrop { scale: SCALE, ratio: RATIO },
+        Augmentation::RandomResizedCrop { scale: SCALE, ratio: RATIO, filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         jitter_of_strength(0.8, 1.0, HueKind::Pillow),
         Augmentation::Grayscale { p: 0.2 },
@@ -79,7 +79,10 @@ fn random_resized_crop(fields: &mut Fields) -> Option<Augmentation> {
     let ratio = fields.optional("ratio", RATIO, |at, found| {
         interval(at, found, "`(low, high)` with 0 < low <= high", |ratio| ratio > 0.0)
     });
-    Some(Augmentation::RandomResizedCrop { scale: scale?, ratio: ratio? })
+    let filter = fields.optional("filter", Filter::Bilinear, |at, found| {
+        unit(at, found, &[("Bilinear", Filter::Bilinear), ("Bicubic", Filter::Bicubic)])
+    });
+    Some(Augmentation::RandomResizedCrop { scale: scale?, ratio: ratio?, filter: filter? })
 }
 
 /// Default angles: within 30° either way.

@@ -2,9 +2,9 @@
 
 use crate::content::Key;
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Evaluation, Head, HueKind,
-    Initialization, Knn, LarsFlavour, LearningRate, LinearProbe, Loss, Metric, Model, Numerics, Optimizer, Scaling,
-    Schedule, Split, Stem, Train, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Evaluation, Filter, Head,
+    HueKind, Initialization, Knn, LarsFlavour, LearningRate, LinearProbe, Loss, Metric, Model, Numerics, Optimizer,
+    Scaling, Schedule, Split, Stem, Train, WarmupForm,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 
@@ -18,7 +18,7 @@ const LARS: Optimizer = Optimizer::Lars {
 
 fn augmentations() -> Vec<Augmentation> {
     vec![
-        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 4.0 / 3.0), filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::VerticalFlip { p: 0.25 },
         Augmentation::Rotate90 { p: 0.25 },
@@ -47,7 +47,7 @@ pub fn rich_run() -> Run {
         model: Model {
             backbone: Backbone::ResNet18 { stem: Stem::Cifar },
             side: 32,
-            head: Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false },
+            head: Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true },
             initialization: Initialization::Torchvision,
         },
         views: augmentations(),
@@ -129,7 +129,7 @@ fn knn(run: &mut Run) -> &mut Knn {
 }
 
 fn mlp(layers: u32, hidden: u32, output: u32, batch_norm: bool, bias: bool) -> Head {
-    Head::Mlp { layers, hidden, output, batch_norm, bias }
+    Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift: true }
 }
 
 fn warmup(warmup_steps: u64, end: f64) -> Schedule {
@@ -137,7 +137,7 @@ fn warmup(warmup_steps: u64, end: f64) -> Schedule {
 }
 
 /// Data, model and everything beside training.
-pub const CHANGES: [Change; 26] = [
+pub const CHANGES: [Change; 30] = [
     ("dataset: where the data lie", Moves::Nothing, |run| run.dataset = Dataset::Cifar10 { root: "r".to_owned() }),
     ("facts.n_train: follows from digest and split", Moves::Nothing, |run| run.facts.n_train += 1),
     ("facts.n_test", Moves::Nothing, |run| run.facts.n_test += 1),
@@ -154,6 +154,13 @@ pub const CHANGES: [Change; 26] = [
     ("output", Moves::Pretrain, |run| run.model.head = mlp(2, 512, 64, true, false)),
     ("batch_norm", Moves::Pretrain, |run| run.model.head = mlp(2, 512, 128, false, false)),
     ("bias", Moves::Pretrain, |run| run.model.head = mlp(2, 512, 128, true, true)),
+    ("output_shift", Moves::Pretrain, |run| {
+        let (layers, hidden, output) = (2, 512, 128);
+        run.model.head = Head::Mlp { layers, hidden, output, batch_norm: true, bias: false, output_shift: false };
+    }),
+    ("initialization", Moves::Pretrain, |run| run.model.initialization = Initialization::PyTorchDefault),
+    ("new stem", Moves::Pretrain, |run| run.model.initialization = Initialization::TorchvisionNewStem),
+    ("Google's", Moves::Pretrain, |run| run.model.initialization = Initialization::Google),
     ("seed", Moves::Pretrain, |run| run.seed += 1),
     ("backend", Moves::Pretrain, |run| run.backend = Backend::Reference),
     ("plans", Moves::Pretrain, |run| run.plans = Some(Key::of_bytes(b"lock"))),
@@ -166,11 +173,15 @@ pub const CHANGES: [Change; 26] = [
     ("number of the views", Moves::Pretrain, |run| run.views.truncate(9)),
 ];
 
-pub const VIEW_CHANGES: [Change; 31] = [
+pub const VIEW_CHANGES: [Change; 32] = [
     ("scale.0", Moves::Pretrain, |run| run.views[0] = crop((0.1, 1.0), (0.75, 4.0 / 3.0))),
     ("scale.1", Moves::Pretrain, |run| run.views[0] = crop((0.08, 0.9), (0.75, 4.0 / 3.0))),
     ("ratio.0", Moves::Pretrain, |run| run.views[0] = crop((0.08, 1.0), (0.7, 4.0 / 3.0))),
     ("ratio.1", Moves::Pretrain, |run| run.views[0] = crop((0.08, 1.0), (0.75, 1.3))),
+    ("filter", Moves::Pretrain, |run| {
+        let (scale, ratio) = ((0.08, 1.0), (0.75, 4.0 / 3.0));
+        run.views[0] = Augmentation::RandomResizedCrop { scale, ratio, filter: Filter::Bicubic };
+    }),
     ("kind of view", Moves::Pretrain, |run| run.views[0] = Augmentation::Grayscale { p: 0.1 }),
     ("flip", Moves::Pretrain, |run| run.views[1] = Augmentation::HorizontalFlip { p: 0.0 }),
     ("vertical flip", Moves::Pretrain, |run| run.views[2] = Augmentation::VerticalFlip { p: 0.5 }),
@@ -236,7 +247,7 @@ pub const TRAIN_CHANGES: [Change; 30] = [
 ];
 
 fn crop(scale: (f64, f64), ratio: (f64, f64)) -> Augmentation {
-    Augmentation::RandomResizedCrop { scale, ratio }
+    Augmentation::RandomResizedCrop { scale, ratio, filter: Filter::Bilinear }
 }
 
 fn blur(p: f64, sigma: (f64, f64), kind: BlurKind) -> Augmentation {

@@ -103,7 +103,7 @@ fn check_changes(base: &Run) {
     }
     let unmoved: Vec<&str> =
         before.iter().map(|(path, _)| path.as_str()).filter(|path| !moved_leaves.contains(*path)).collect();
-    // A variant's fixed name, the only initialisation there is, and versions, which move by hand.
+    // A variant's fixed name, and versions, which move by hand.
     let constant = [
         "data.",
         "data.version",
@@ -113,7 +113,6 @@ fn check_changes(base: &Run) {
         "pretrain.",
         "pretrain.model",
         "pretrain.model.backbone",
-        "pretrain.model.initialization",
         "pretrain.train",
         "pretrain.train.learning_rate",
         "pretrain.version",

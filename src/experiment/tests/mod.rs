@@ -6,6 +6,7 @@ mod hostile;
 mod keys;
 mod losses;
 mod messages;
+mod presets;
 mod robustness;
 mod shipped;
 mod sweeps;

@@ -2,13 +2,13 @@
 
 use super::{options, sound};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, BatchNormScope, BlurKind, DecayScope, Evaluation, Head, HueKind, Initialization, Knn,
-    LearningRate, Loss, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Stem, Train,
+    Augmentation, Backbone, BatchNormScope, BlurKind, DecayScope, Evaluation, Filter, Head, HueKind, Initialization,
+    Knn, LearningRate, Loss, Metric, Model, Numerics, Optimizer, Scaling, Schedule, Stem, Train,
 };
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 12] = [
+const SHIPPED: [(&str, &str, usize); 19] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
@@ -21,6 +21,13 @@ const SHIPPED: [(&str, &str, usize); 12] = [
     ("record", include_str!("../../../experiments/record.ron"), 1),
     ("lightly_pytorch", include_str!("../../../experiments/lightly_pytorch.ron"), 1),
     ("lightly_lightning", include_str!("../../../experiments/lightly_lightning.ron"), 1),
+    ("batchsize_epochs", include_str!("../../../experiments/batchsize_epochs.ron"), 18),
+    ("augmentation_pairs", include_str!("../../../experiments/augmentation_pairs.ron"), 30),
+    ("colour_strength", include_str!("../../../experiments/colour_strength.ron"), 5),
+    ("batch_norm_scope", include_str!("../../../experiments/batch_norm_scope.ron"), 4),
+    ("noise_floor", include_str!("../../../experiments/noise_floor.ron"), 1),
+    ("head_width", include_str!("../../../experiments/head_width.ron"), 8),
+    ("presets", include_str!("../../../experiments/presets.ron"), 4),
 ];
 
 fn experiment(name: &str, smoke: bool) -> Experiment {
@@ -82,7 +89,7 @@ fn lightly_train() -> Train {
 
 fn lightly_views(blur: bool) -> Vec<Augmentation> {
     let mut views = vec![
-        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::ColorJitter {
             p: 0.8,
@@ -105,7 +112,7 @@ fn lightly_model(hidden: u32, output: u32) -> Model {
     Model {
         backbone: Backbone::ResNet18 { stem: Stem::ImageNet },
         side: 32,
-        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false },
+        head: Head::Mlp { layers: 2, hidden, output, batch_norm: true, bias: false, output_shift: true },
         initialization: Initialization::Torchvision,
     }
 }
@@ -140,11 +147,14 @@ fn the_record_is_the_published_recipe() {
     };
     assert_eq!(run.train, train);
     assert_eq!(run.model.backbone, Backbone::ResNet18 { stem: Stem::Cifar });
-    assert_eq!(run.model.head, Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: false, bias: true });
+    assert_eq!(
+        run.model.head,
+        Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: false, bias: true, output_shift: true }
+    );
     let (ratio, scale, by) = ((3.0 / 4.0, 4.0 / 3.0), (0.2, 1.0), 0.4);
     let (hue, hue_kind) = (0.1, HueKind::Pillow);
     let views = [
-        Augmentation::RandomResizedCrop { scale, ratio },
+        Augmentation::RandomResizedCrop { scale, ratio, filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::ColorJitter { p: 0.8, brightness: by, contrast: by, saturation: by, hue, hue_kind },
         Augmentation::Grayscale { p: 0.1 },
@@ -152,6 +162,21 @@ fn the_record_is_the_published_recipe() {
     assert_eq!(run.views, views);
     let knn = |k, temperature| Evaluation::Knn(Knn { k, temperature, metric: Metric::Cosine, ..Knn::DEFAULT });
     assert_eq!(run.evaluate, [knn(10, 1e6), knn(200, 0.1)]);
+}
+
+/// Cells of one recipe are one run, whichever file has them.
+#[test]
+fn files_share_the_runs_they_have_in_common() {
+    let keys = |name: &str| {
+        let experiment = experiment(name, false);
+        let runs = experiment.cells.iter().flat_map(|cell| &cell.runs);
+        runs.map(crate::experiment::run::Run::pretrain_key).collect::<std::collections::BTreeSet<_>>()
+    };
+    let shared = |a: &str, b: &str| keys(a).intersection(&keys(b)).count();
+    // Three batches by two scalings, two seeds.
+    assert_eq!(shared("batchsize_epochs", "batchsize"), 12);
+    let of_the_recipe = ["colour_strength", "batch_norm_scope", "head_width", "projection_head", "augmentations"];
+    assert_eq!(of_the_recipe.map(|other| shared("noise_floor", other)), [3; 5]);
 }
 
 #[test]
@@ -189,7 +214,11 @@ fn every_other_choice_of_the_reference_is_one() {
     check("dataset", &["Builtin", "Builtin(n_classes: 10, train_per_class: 500, test_per_class: 100, seed: 0)"]);
     check("dataset", &["Cifar100(root: \"data\")", "ImageFolder(root: \"data\")"]);
     check("split", &["HeldOut(fraction: 0.1, seed: 0)"]);
-    check("model.backbone.stem", &["Cifar"]);
+    check("preset", &["Lightly", "SoloLearn", "Google", "Dkobak"]);
+    check("model.backbone.stem", &["Cifar", "CifarPadded"]);
+    check("model.initialization", &["TorchvisionNewStem", "PyTorchDefault", "Google"]);
+    check("model.head.output_shift", &["false"]);
+    check("views[0].filter", &["Bicubic"]);
     check("model.side", &["64", "96", "128", "224"]);
     check("model.head.layers", &["3"]);
     check("model.head.hidden", &["1024", "2048"]);

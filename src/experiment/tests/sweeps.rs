@@ -2,8 +2,8 @@
 
 use super::{facts, first_run, loaded, options, sound};
 use crate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, Dataset, DecayScope, Evaluation, Head, Knn, LearningRate, Metric,
-    Numerics, Optimizer, Scaling, Schedule, Split, Stem, WarmupForm,
+    Augmentation, Backbone, Backend, BatchNormScope, Dataset, DecayScope, Evaluation, Filter, Head, Knn, LearningRate,
+    Metric, Numerics, Optimizer, Scaling, Schedule, Split, Stem, WarmupForm,
 };
 use crate::experiment::run::Run;
 use crate::experiment::{AxisLabel, Experiment, LoadOptions, evaluation_names, load};
@@ -288,7 +288,8 @@ fn a_path_leads_into_a_default_and_changes_nothing_beside_its_leaf() {
     };
     check("model.backbone.stem=Cifar", |run| run.model.backbone = Backbone::ResNet18 { stem: Stem::Cifar });
     check("model.head.hidden=1024", |run| {
-        run.model.head = Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: true, bias: false };
+        run.model.head =
+            Head::Mlp { layers: 2, hidden: 1024, output: 128, batch_norm: true, bias: false, output_shift: true };
     });
     check("train.optimizer.momentum=0.9", |run| {
         run.train.optimizer =
@@ -297,7 +298,8 @@ fn a_path_leads_into_a_default_and_changes_nothing_beside_its_leaf() {
     check("train.learning_rate.base=0.1", |run| run.train.learning_rate.base = 0.1);
     check("train.length[0]=2", |run| run.train.length_steps = 2 * (5_000 / 256));
     check("views[0].scale[0]=0.5", |run| {
-        run.views[0] = Augmentation::RandomResizedCrop { scale: (0.5, 1.0), ratio: (0.75, 4.0 / 3.0) };
+        run.views[0] =
+            Augmentation::RandomResizedCrop { scale: (0.5, 1.0), ratio: (0.75, 4.0 / 3.0), filter: Filter::Bilinear };
     });
     check("views[1].p=0.3", |run| run.views[1] = Augmentation::HorizontalFlip { p: 0.3 });
     check("evaluate[0].k=20", |run| {

@@ -14,7 +14,8 @@ fn model(stem: Stem, side: u32, head: Head) -> recipe::Model {
     recipe::Model { backbone: Backbone::ResNet18 { stem }, side, head, initialization: Initialization::Torchvision }
 }
 
-const LIGHTLY: Head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+const LIGHTLY: Head =
+    Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
 
 fn every_head() -> Vec<Head> {
     let mut heads = vec![Head::None];
@@ -22,7 +23,14 @@ fn every_head() -> Vec<Head> {
         for (batch_norm, bias) in [(false, false), (false, true), (true, false), (true, true)] {
             heads.push(Head::Linear { output, batch_norm, bias });
             for hidden in registry::HIDDEN {
-                heads.extend([2, 3].map(|layers| Head::Mlp { layers, hidden, output, batch_norm, bias }));
+                heads.extend([2, 3].map(|layers| Head::Mlp {
+                    layers,
+                    hidden,
+                    output,
+                    batch_norm,
+                    bias,
+                    output_shift: true,
+                }));
             }
         }
     }
@@ -53,7 +61,7 @@ fn assert_well_formed(plan: &Plan) {
 
 #[test]
 fn every_compiled_model_is_well_formed_and_fully_fused() {
-    for stem in [Stem::ImageNet, Stem::Cifar] {
+    for stem in [Stem::ImageNet, Stem::Cifar, Stem::CifarPadded] {
         for side in registry::SIDES {
             let plan = registry::plan(&model(stem, side, LIGHTLY)).unwrap();
             assert_well_formed(&plan);
@@ -73,7 +81,7 @@ fn every_compiled_head_has_its_parameters() {
         let (widths, batch_norm, bias) = match head {
             Head::None => (vec![512], false, false),
             Head::Linear { output, batch_norm, bias } => (vec![512, output], batch_norm, bias),
-            Head::Mlp { layers, hidden, output, batch_norm, bias } => {
+            Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift: _ } => {
                 let hidden = std::iter::repeat_n(hidden, layers as usize - 1);
                 (std::iter::once(512).chain(hidden).chain([output]).collect(), batch_norm, bias)
             }
@@ -95,8 +103,45 @@ fn parameter_counts_are_those_of_torchvision_and_lightly() {
     assert_eq!(count(Stem::ImageNet, Head::None), 11_176_512);
     assert_eq!(count(Stem::Cifar, Head::None), 11_168_832);
     assert_eq!(count(Stem::Cifar, LIGHTLY) - 11_168_832, 328_960);
-    let wide = Head::Mlp { layers: 2, hidden: 2048, output: 2048, batch_norm: true, bias: false };
+    let wide = Head::Mlp { layers: 2, hidden: 2048, output: 2048, batch_norm: true, bias: false, output_shift: true };
     assert_eq!(count(Stem::ImageNet, wide) - 11_176_512, 5_251_072);
+}
+
+/// What solo-learn's padding adds to the sides of the maps, stage by stage.
+#[test]
+fn the_padded_stem_grows_the_maps() {
+    let sides = |stem| {
+        let plan = registry::plan(&model(stem, 32, Head::None)).unwrap();
+        let of_convolution = |op: &Op| match *op {
+            Op::Conv2d { output, .. } => Some(plan.shape(output).positions()),
+            _ => None,
+        };
+        let mut positions: Vec<usize> = plan.ops.iter().filter_map(of_convolution).collect();
+        positions.dedup();
+        positions
+    };
+    assert_eq!(sides(Stem::Cifar), [32 * 32, 16 * 16, 8 * 8, 4 * 4]);
+    assert_eq!(sides(Stem::CifarPadded), [34 * 34, 17 * 17, 9 * 9, 5 * 5]);
+}
+
+/// A head without its last shift: the same tensors under the same names, one of them held.
+#[test]
+fn a_held_shift_is_there_but_not_trained() {
+    let (layers, hidden, output) = (3, 512, 128);
+    let head = |output_shift| Head::Mlp { layers, hidden, output, batch_norm: true, bias: false, output_shift };
+    let [shifted, held] = [true, false].map(|shift| registry::plan(&model(Stem::Cifar, 32, head(shift))).unwrap());
+    assert_eq!(shifted.n_trained(), shifted.n_parameters());
+    assert_eq!((held.n_parameters(), held.n_trained()), (shifted.n_parameters(), shifted.n_trained() - 128));
+    let kinds = |plan: &Plan| plan.parameters.iter().map(|parameter| parameter.kind).collect::<Vec<_>>();
+    let differing: Vec<&str> = held
+        .parameters
+        .iter()
+        .zip(kinds(&held).iter().zip(kinds(&shifted)))
+        .filter_map(|(parameter, (held, shifted))| (*held != shifted).then_some(parameter.name.as_str()))
+        .collect();
+    assert_eq!(differing, ["projection_head.layers.7.bias"]);
+    let typed = registry::typed(&model(Stem::Cifar, 32, head(false))).unwrap();
+    assert_eq!(*typed.plan(), held);
 }
 
 #[test]
@@ -109,7 +154,8 @@ fn layers_of_a_head_are_numbered_as_in_lightly() {
     };
     check(Head::Linear { output: 64, batch_norm: false, bias: true }, &["0.weight", "0.bias"]);
     check(Head::Linear { output: 64, batch_norm: true, bias: false }, &["0.weight", "1.weight", "1.bias"]);
-    let mlp = |layers, batch_norm, bias| Head::Mlp { layers, hidden: 512, output: 64, batch_norm, bias };
+    let mlp =
+        |layers, batch_norm, bias| Head::Mlp { layers, hidden: 512, output: 64, batch_norm, bias, output_shift: true };
     check(mlp(2, false, true), &["0.weight", "0.bias", "2.weight", "2.bias"]);
     check(mlp(3, false, false), &["0.weight", "2.weight", "4.weight"]);
     check(mlp(2, true, false), &["0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias"]);
@@ -125,9 +171,9 @@ fn what_is_not_compiled_is_refused_with_what_is() {
         assert_eq!(registry::typed(&model).err(), Some(error));
     };
     check(model(Stem::Cifar, 48, LIGHTLY), "views of `48` pixels: expected a side of 32, 64, 96, 128 or 224");
-    let narrow = Head::Mlp { layers: 2, hidden: 300, output: 128, batch_norm: true, bias: false };
+    let narrow = Head::Mlp { layers: 2, hidden: 300, output: 128, batch_norm: true, bias: false, output_shift: true };
     check(model(Stem::Cifar, 32, narrow), "hidden 512, 1024 or 2048 and output 64, 128, 256 or 2048");
-    let deep = Head::Mlp { layers: 4, hidden: 512, output: 128, batch_norm: true, bias: false };
+    let deep = Head::Mlp { layers: 4, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
     check(model(Stem::Cifar, 32, deep), "2 or 3 layers");
     let odd = Head::Linear { output: 100, batch_norm: false, bias: false };
     check(model(Stem::ImageNet, 32, odd), "`Linear` with an output of 64, 128, 256 or 2048");

@@ -47,7 +47,8 @@ fn sizes(parameter: &Parameter) -> Option<(usize, usize)> {
             | ParameterKind::LinearWeight
             | ParameterKind::LinearBias { .. }
             | ParameterKind::NormScale
-            | ParameterKind::NormShift,
+            | ParameterKind::NormShift
+            | ParameterKind::HeldNormShift,
             _,
         ) => None,
     }

@@ -1,6 +1,8 @@
-//! Bilinear resampling with antialias (Pillow's `BILINEAR`, torchvision's `antialias=True`): a triangle filter, widened by the
-//! factor of the reduction; first along rows, then along columns.
+//! Resampling with antialias (Pillow's `BILINEAR` and `BICUBIC`, torchvision's `antialias=True`): a triangle or Keys' cubic,
+//! widened by the factor of the reduction; first along rows, then along columns. A cubic overshoots; it is clipped to [0, 1]
+//! behind either, as Pillow's 8 bits are.
 
+use crate::experiment::recipe::Filter;
 use crate::views::map::{Map, Window};
 
 /// The outputs wanted: `window` of the source resampled to `width` × `height`.
@@ -9,12 +11,38 @@ pub struct Resampled {
     pub width: usize,
     pub height: usize,
     pub window: Window,
+    pub filter: Filter,
 }
 
 impl Resampled {
     /// All of the source, brought to side × side.
-    pub fn to_square(side: usize) -> Resampled {
-        Resampled { width: side, height: side, window: Window::whole(side, side) }
+    pub fn to_square(side: usize, filter: Filter) -> Resampled {
+        Resampled { width: side, height: side, window: Window::whole(side, side), filter }
+    }
+}
+
+/// Half the width of a filter that enlarges, in inputs.
+fn radius(filter: Filter) -> f32 {
+    match filter {
+        Filter::Bilinear => 1.0,
+        Filter::Bicubic => 2.0,
+    }
+}
+
+/// What an input weighs at a distance in inputs, 0 or more (Keys, "Cubic convolution interpolation", 1981, with a = −½).
+fn weight(filter: Filter, distance: f32) -> f32 {
+    match filter {
+        Filter::Bilinear => (1.0 - distance).max(0.0),
+        Filter::Bicubic if distance < 1.0 => (1.5 * distance - 2.5) * distance * distance + 1.0,
+        Filter::Bicubic if distance < 2.0 => (((distance - 5.0) * distance + 8.0) * distance - 4.0) * -0.5,
+        Filter::Bicubic => 0.0,
+    }
+}
+
+fn clip(filter: Filter, values: &mut [f32]) {
+    match filter {
+        Filter::Bilinear => {}
+        Filter::Bicubic => values.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0)),
     }
 }
 
@@ -40,10 +68,12 @@ pub struct Resampling {
 
 impl Taps {
     /// Weights of outputs `first .. first + count` of `length_in` inputs resampled to `length_out`. With s = in / out and
-    /// support max(s, 1), output x is centred on c = (x + ½) s and input i weighs max(0, 1 − |i + ½ − c| / support), normalised.
-    fn plan(&mut self, length_in: usize, length_out: usize, first: usize, count: usize) {
+    /// t = max(s, 1), output x is centred on c = (x + ½) s and input i weighs w(|i + ½ − c| / t), normalised, with
+    /// w(d) = max(0, 1 − d) for the triangle.
+    fn plan(&mut self, filter: Filter, length_in: usize, length_out: usize, first: usize, count: usize) {
         let scale = length_in as f32 / length_out as f32;
-        let support = scale.max(1.0);
+        let widening = scale.max(1.0);
+        let support = widening * radius(filter);
         let centre = |output: usize| (output as f32 + 0.5) * scale;
         let reach = |output: usize| {
             let start = (centre(output) - support + 0.5) as usize;
@@ -56,12 +86,12 @@ impl Taps {
         for output in first..first + count {
             let inputs = reach(output);
             let start = inputs.start.min(length_in - self.n);
-            let weight = |input: usize| {
-                let distance = ((input as f32 - centre(output) + 0.5) / support).abs();
-                if inputs.contains(&input) { (1.0 - distance).max(0.0) } else { 0.0 }
+            let weigh = |input: usize| {
+                let distance = ((input as f32 - centre(output) + 0.5) / widening).abs();
+                if inputs.contains(&input) { weight(filter, distance) } else { 0.0 }
             };
             let placed = self.weights.len();
-            self.weights.extend((start..start + self.n).map(weight));
+            self.weights.extend((start..start + self.n).map(weigh));
             let sum: f32 = self.weights[placed..].iter().sum();
             self.weights[placed..].iter_mut().for_each(|weight| *weight /= sum);
             self.starts.push(start);
@@ -70,8 +100,10 @@ impl Taps {
 
     /// One output row from one input row.
     fn along(&self, row: &[f32], out: &mut [f32]) {
-        if self.n == 2 {
-            return self.along_fixed::<2>(row, out);
+        match self.n {
+            2 => return self.along_fixed::<2>(row, out),
+            4 => return self.along_fixed::<4>(row, out),
+            _ => {}
         }
         for ((out, weights), &start) in out.iter_mut().zip(self.weights.chunks_exact(self.n)).zip(&self.starts) {
             let mut sum = 0.0;
@@ -82,7 +114,7 @@ impl Taps {
         }
     }
 
-    /// The same with the number of taps known to the compiler: two whenever a crop is enlarged.
+    /// The same with the number of taps known to the compiler: two or four whenever a crop is enlarged.
     fn along_fixed<const N: usize>(&self, row: &[f32], out: &mut [f32]) {
         for ((out, weights), &start) in out.iter_mut().zip(self.weights.as_chunks::<N>().0).zip(&self.starts) {
             let mut sum = 0.0;
@@ -110,17 +142,19 @@ impl Taps {
 
 /// Fills `target` with the wanted window of the whole source, resampled.
 pub fn resize(source: &Map, target: &mut Map, wanted: Resampled, memory: &mut Resampling) {
-    let window = wanted.window;
+    let Resampled { width, height, window, filter } = wanted;
     target.reshape(window.width, window.height);
-    memory.horizontal.plan(source.width, wanted.width, window.left, window.width);
-    memory.vertical.plan(source.height, wanted.height, window.top, window.height);
+    memory.horizontal.plan(filter, source.width, width, window.left, window.width);
+    memory.vertical.plan(filter, source.height, height, window.top, window.height);
     memory.rows.resize(3 * source.height * window.width, 0.0);
     let rows = source.values.chunks_exact(source.width).zip(memory.rows.chunks_exact_mut(window.width));
     rows.for_each(|(row, out)| memory.horizontal.along(row, out));
+    clip(filter, &mut memory.rows);
     let planes = memory.rows.chunks_exact(source.height * window.width);
     for (plane, out) in planes.zip(target.values.chunks_exact_mut(window.height * window.width)) {
         memory.vertical.across(plane, window.width, out);
     }
+    clip(filter, &mut target.values);
 }
 
 /// The shorter side brought to `side`, the longer in proportion (rounded down), then the centre (torchvision's `Resize` and
@@ -133,5 +167,6 @@ pub fn fit(width: usize, height: usize, side: usize) -> Resampled {
         half + ((length - side) % 2) * (half % 2)
     };
     let (width, height) = (scaled(width), scaled(height));
-    Resampled { width, height, window: Window { top: margin(height), left: margin(width), height: side, width: side } }
+    let window = Window { top: margin(height), left: margin(width), height: side, width: side };
+    Resampled { width, height, window, filter: Filter::Bilinear }
 }

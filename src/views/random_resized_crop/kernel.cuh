@@ -1,4 +1,6 @@
-// The crop's draw, and the resize. Parameters: scale low, high; ratio low, high; their logarithms low, high.
+// The crop's draw, and the resize. Parameters: scale low, high; ratio low, high; their logarithms low, high. Variant: the filter.
+
+enum Filter { BILINEAR = 0, BICUBIC = 1 };
 
 // The window drawn: whole = top, left, height, width.
 __device__ __forceinline__ Drawn crop_draw(Stream& stream, const Operation& operation, int width, int height) {
@@ -55,8 +57,24 @@ __device__ __forceinline__ Taps taps_of(const View& view, int side, int axis) {
   return taps;
 }
 
-__device__ __forceinline__ void plan_output(Taps taps, Axis axis, int side, int output) {
-  float scale = (float)axis.length_in / (float)axis.length_out, support = scale > 1.0f ? scale : 1.0f;
+// What an input weighs at a distance in inputs: a triangle, or Keys' cubic with a = -1/2.
+__device__ __forceinline__ float filter_weight(int filter, float distance) {
+  if (filter == BILINEAR) return 1.0f - distance > 0.0f ? 1.0f - distance : 0.0f;
+  if (distance < 1.0f) return (1.5f * distance - 2.5f) * distance * distance + 1.0f;
+  if (distance < 2.0f) return (((distance - 5.0f) * distance + 8.0f) * distance - 4.0f) * -0.5f;
+  return 0.0f;
+}
+
+// A cubic overshoots.
+__device__ __forceinline__ Pixel clipped(int filter, Pixel pixel) {
+  if (filter == BILINEAR) return pixel;
+  Pixel within = {clamped_to_one(pixel.red), clamped_to_one(pixel.green), clamped_to_one(pixel.blue)};
+  return within;
+}
+
+__device__ __forceinline__ void plan_output(Taps taps, Axis axis, int filter, int side, int output) {
+  float scale = (float)axis.length_in / (float)axis.length_out, widening = scale > 1.0f ? scale : 1.0f;
+  float support = filter == BILINEAR ? widening : 2.0f * widening;
   float centre = ((float)(axis.first + output) + 0.5f) * scale;
   float low = centre - support + 0.5f;
   int start = low > 0.0f ? (int)low : 0, end = (int)(centre + support + 0.5f);
@@ -64,8 +82,7 @@ __device__ __forceinline__ void plan_output(Taps taps, Axis axis, int side, int 
   start = start < end - 1 ? start : end - 1;
   float sum = 0.0f;
   for (int tap = 0; tap < end - start; ++tap) {
-    float weight = 1.0f - fabsf(((float)(start + tap) - centre + 0.5f) / support);
-    weight = weight > 0.0f ? weight : 0.0f;
+    float weight = filter_weight(filter, fabsf(((float)(start + tap) - centre + 0.5f) / widening));
     taps.weights[tap * side + output] = weight;
     sum += weight;
   }
@@ -75,7 +92,7 @@ __device__ __forceinline__ void plan_output(Taps taps, Axis axis, int side, int 
 }
 
 // Rows of the image (or, where there is none, of the map) along the horizontal taps, into the spare.
-__device__ __forceinline__ void resize_rows(View& view, const Image* image, Axis vertical, int side) {
+__device__ __forceinline__ void resize_rows(View& view, const Image* image, Axis vertical, int filter, int side) {
   Taps taps = taps_of(view, side, 0);
   int rows = vertical.length_in, area = rows * side, map_area = view.width * view.height;
   for (int item = threadIdx.x; item < area; item += blockDim.x) {
@@ -94,19 +111,20 @@ __device__ __forceinline__ void resize_rows(View& view, const Image* image, Axis
       sum.green += pixel.green * weight;
       sum.blue += pixel.blue * weight;
     }
-    put_pixel(view.spare, area, item, sum);
+    put_pixel(view.spare, area, item, clipped(filter, sum));
   }
 }
 
 // side × side outputs of two axes of the image or of the map, into the map: along rows, then along columns.
-__device__ __forceinline__ void resize(View& view, const Image* image, Axis horizontal, Axis vertical, int side) {
+__device__ __forceinline__ void resize(View& view, const Image* image, Axis horizontal, Axis vertical, int filter,
+                                       int side) {
   __syncthreads();
   for (int output = threadIdx.x; output < 2 * side; output += blockDim.x) {
     int axis = output >= side;
-    plan_output(taps_of(view, side, axis), axis ? vertical : horizontal, side, output - axis * side);
+    plan_output(taps_of(view, side, axis), axis ? vertical : horizontal, filter, side, output - axis * side);
   }
   __syncthreads();
-  resize_rows(view, image, vertical, side);
+  resize_rows(view, image, vertical, filter, side);
   __syncthreads();
   Taps taps = taps_of(view, side, 1);
   int area = side * side, rows_area = vertical.length_in * side;
@@ -120,15 +138,15 @@ __device__ __forceinline__ void resize(View& view, const Image* image, Axis hori
       sum.green += pixel.green * weight;
       sum.blue += pixel.blue * weight;
     }
-    put_pixel(view.map, area, p, sum);
+    put_pixel(view.map, area, p, clipped(filter, sum));
   }
   view.width = side;
   view.height = side;
 }
 
-__device__ __forceinline__ void crop(View& view, const Image* image, const Drawn& drawn, int side) {
+__device__ __forceinline__ void crop(View& view, const Image* image, const Drawn& drawn, int filter, int side) {
   Axis horizontal = {drawn.whole[3], side, 0, drawn.whole[1]}, vertical = {drawn.whole[2], side, 0, drawn.whole[0]};
-  resize(view, image, horizontal, vertical, side);
+  resize(view, image, horizontal, vertical, filter, side);
 }
 
 // One axis of the shorter side brought to `side`, the longer in proportion, and of that the centre.
@@ -141,5 +159,6 @@ __device__ __forceinline__ Axis fitted_axis(int length, int shorter, int side) {
 __device__ __forceinline__ void load_fitted(View& view, Image image, int side) {
   if (image.width == side && image.height == side) return load_whole(view, image);
   int shorter = image.width < image.height ? image.width : image.height;
-  resize(view, &image, fitted_axis(image.width, shorter, side), fitted_axis(image.height, shorter, side), side);
+  resize(view, &image, fitted_axis(image.width, shorter, side), fitted_axis(image.height, shorter, side), BILINEAR,
+         side);
 }

@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use crate::experiment::recipe::Filter;
 use crate::random::Stream;
 use crate::views::exponential::exp;
 use crate::views::map::Window;
@@ -11,21 +12,26 @@ pub use cpu::{Resampled, Resampling, fit, resize};
 
 const TRIES: usize = 10;
 
+/// The variant of a packed crop whose filter reaches over two inputs either way.
+pub(super) const BICUBIC: i32 = 1;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandomResizedCrop {
     scale: (f32, f32),
     ratio: (f32, f32),
     /// Natural logarithms of `ratio`.
     log_ratio: (f32, f32),
+    filter: Filter,
 }
 
 impl RandomResizedCrop {
     /// `scale`: area of the crop over that of the image; `ratio`: width over height of the crop.
-    pub fn new(scale: (f64, f64), ratio: (f64, f64)) -> RandomResizedCrop {
+    pub fn new(scale: (f64, f64), ratio: (f64, f64), filter: Filter) -> RandomResizedCrop {
         RandomResizedCrop {
             scale: (scale.0 as f32, scale.1 as f32),
             ratio: (ratio.0 as f32, ratio.1 as f32),
             log_ratio: (libm::log(ratio.0) as f32, libm::log(ratio.1) as f32),
+            filter,
         }
     }
 
@@ -51,7 +57,17 @@ impl RandomResizedCrop {
 
     pub(super) fn packed(&self) -> Packed {
         let pairs = [self.scale, self.ratio, self.log_ratio];
-        Packed::always(Kind::RandomResizedCrop).with(&pairs.map(|(low, high)| [low, high]).concat())
+        let variant = match self.filter {
+            Filter::Bilinear => 0,
+            Filter::Bicubic => BICUBIC,
+        };
+        let packed = Packed::always(Kind::RandomResizedCrop).with(&pairs.map(|(low, high)| [low, high]).concat());
+        Packed { variant, ..packed }
+    }
+
+    /// What becomes of the window drawn.
+    pub(super) fn resampled(&self, side: usize) -> Resampled {
+        Resampled::to_square(side, self.filter)
     }
 
     fn centre(&self, width: usize, height: usize) -> Window {

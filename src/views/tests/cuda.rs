@@ -5,7 +5,7 @@ use crate::data::Images;
 use crate::device::Pool;
 use crate::device::emulator::{Emulator, Order};
 use crate::device::gpu::{Address, Argument, Element, Gpu, Launch, Node, Source, loaded, stored};
-use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
+use crate::experiment::recipe::{Augmentation, BlurKind, Filter, HueKind};
 use crate::views::Pipeline;
 use crate::views::cuda::{DeviceImages, DeviceViews, Inputs, Largest, Output, SOURCE, TrainingStep};
 use crate::views::exponential::exp;
@@ -117,7 +117,7 @@ fn mixed() -> Images {
 
 fn moco() -> Vec<Augmentation> {
     vec![
-        Augmentation::RandomResizedCrop { scale: (0.2, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.2, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), filter: Filter::Bilinear },
         jitter(0.8, HueKind::Pillow),
         Augmentation::Grayscale { p: 0.2 },
         blur(0.5, BlurKind::PillowBoxes),
@@ -149,7 +149,7 @@ fn alone(name: &str, augmentations: &[Augmentation]) {
 
 #[test]
 fn crops_have_the_processors_bits() {
-    let crop = |scale, ratio| Augmentation::RandomResizedCrop { scale, ratio };
+    let crop = |scale, ratio| Augmentation::RandomResizedCrop { scale, ratio, filter: Filter::Bilinear };
     alone(
         "crop",
         &[
@@ -161,6 +161,22 @@ fn crops_have_the_processors_bits() {
             crop((4.0, 4.0), (1.9, 2.0)),
             crop((0.001, 0.002), (0.1, 10.0)),
         ],
+    );
+}
+
+#[test]
+fn bicubic_crops_have_the_processors_bits() {
+    let crop = |scale, ratio| Augmentation::RandomResizedCrop { scale, ratio, filter: Filter::Bicubic };
+    let narrow = crop((0.001, 0.002), (0.1, 10.0));
+    alone("bicubic crop", &[crop((0.08, 1.0), (0.75, 4.0 / 3.0)), crop((0.9, 1.0), (0.5, 2.0)), narrow]);
+    // Images smaller and much larger than the views, and a crop behind another operation.
+    let solo_learn = [crop((0.08, 1.0), (0.75, 4.0 / 3.0)), jitter(0.8, HueKind::Pillow), IMAGENET];
+    whole("bicubic", &solo_learn, 9);
+    whole("bicubic", &solo_learn, 48);
+    whole(
+        "late bicubic",
+        &[Augmentation::Rotate90 { p: 0.5 }, crop((0.3, 1.0), (0.5, 2.0)), crop((0.5, 0.6), (1.0, 1.0))],
+        20,
     );
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{blur, jitter};
-use crate::experiment::recipe::{BlurKind, HueKind};
+use crate::experiment::recipe::{BlurKind, Filter, HueKind};
 use crate::random::{Address, Purpose, Stream};
 use crate::views::color_jitter::Jitter;
 use crate::views::map::Window;
@@ -58,7 +58,7 @@ fn crops_are_drawn_as_torchvision_draws_them() {
     let expected: CropQuantiles =
         serde_json::from_str(include_str!("../../../tests/golden/crop_draws.json")).expect("the golden file is valid");
     let [width, height] = expected.image;
-    let crop = RandomResizedCrop::new(expected.scale, expected.ratio);
+    let crop = RandomResizedCrop::new(expected.scale, expected.ratio, Filter::Bilinear);
     let windows: Vec<Window> = streams(expected.n).map(|mut stream| crop.draw(&mut stream, width, height)).collect();
     let column = |value: &dyn Fn(&Window) -> f64| windows.iter().map(value).collect::<Vec<f64>>();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -84,7 +84,7 @@ fn crops_are_drawn_as_torchvision_draws_them() {
 
 #[test]
 fn a_crop_that_never_fits_is_the_largest_centred_one() {
-    let crop = RandomResizedCrop::new((4.0, 4.0), (3.0 / 4.0, 4.0 / 3.0));
+    let crop = RandomResizedCrop::new((4.0, 4.0), (3.0 / 4.0, 4.0 / 3.0), Filter::Bilinear);
     let check = |width, height, expected| {
         let drawn = streams(1).map(|mut stream| crop.draw(&mut stream, width, height)).next();
         assert_eq!(drawn, Some(expected), "{width}×{height}");

@@ -7,7 +7,7 @@ mod promises;
 mod tensors;
 
 use crate::data::{ImageRef, Images};
-use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
+use crate::experiment::recipe::{Augmentation, BlurKind, Filter, HueKind};
 use crate::random::{Address, Purpose, Stream};
 use crate::views::map::{Map, Window};
 
@@ -43,7 +43,7 @@ fn map_of(image: ImageRef<'_>) -> Map {
 const IMAGENET: Augmentation = Augmentation::Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 fn crop() -> Augmentation {
-    Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) }
+    Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), filter: Filter::Bilinear }
 }
 
 fn jitter(p: f64, hue_kind: HueKind) -> Augmentation {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::experiment::recipe::HueKind;
+use crate::experiment::recipe::{Filter, HueKind};
 use crate::views::color_jitter::hue;
 use crate::views::gaussian_blur::{Blurring, extended_box, gaussian};
 use crate::views::map::{Map, Window};
@@ -51,6 +51,18 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("../../../tests/golden/augmentations.json")).expect("the golden file is valid")
 }
 
+/// Crops by `tests/golden/presets.py`: Pillow's bicubic filter, which no other case has.
+fn bicubic() -> Golden {
+    #[derive(Deserialize)]
+    struct Presets {
+        images: std::collections::BTreeMap<String, Made>,
+        crops: Vec<Case>,
+    }
+    let text = include_str!("../../../tests/golden/presets.json");
+    let Presets { images, crops } = serde_json::from_str(text).expect("the golden file is valid");
+    Golden { images, cases: crops }
+}
+
 /// splitmix64 of seed·2³² + index, the top 24 bits as a value in [−1, 1).
 fn noise(seed: u64, index: usize) -> f64 {
     let mut z = ((seed << 32) + index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -75,11 +87,12 @@ fn made(recipe: &Made) -> Vec<u8> {
 fn apply(case: &Case, image: &Map) -> Option<Map> {
     let (args, mut map, mut blurring) = (&case.args, image.clone(), Blurring::default());
     match case.op.as_str() {
-        "resized_crop" => {
+        "resized_crop" | "resized_crop_bicubic" => {
             let window = Window { top: args.top, left: args.left, height: args.height, width: args.width };
             let mut cut = Map::default();
             cut.cut(image, window);
-            resize(&cut, &mut map, Resampled::to_square(args.size), &mut Resampling::default());
+            let filter = if case.op == "resized_crop" { Filter::Bilinear } else { Filter::Bicubic };
+            resize(&cut, &mut map, Resampled::to_square(args.size, filter), &mut Resampling::default());
         }
         "horizontal_flip" => flip::horizontal(&mut map),
         "vertical_flip" => flip::vertical(&mut map),
@@ -175,6 +188,18 @@ fn operations_agree_with_pillow_and_torchvision() {
         assert!(found.worst_mean <= worst_mean + 1e-9, "{op}: mean {}", found.worst_mean);
     }
     assert!(golden.cases.iter().all(|case| table.iter().any(|(op, ..)| *op == case.op)), "every operation is listed");
+}
+
+/// Pillow rounds to 8 bits between the two directions and behind them: a level at most, and no bias.
+#[test]
+fn the_bicubic_filter_is_pillows() {
+    let (golden, op) = (bicubic(), "resized_crop_bicubic");
+    let found = differences(&golden, op, op);
+    assert_eq!(found.n, 10 * 64);
+    assert!(found.worst <= 1, "{} levels", found.worst);
+    assert!(found.worst_mean <= 0.1, "mean {}", found.worst_mean);
+    let bilinear = differences(&golden, op, "resized_crop");
+    assert!(bilinear.worst > 10, "the filters are far apart: {} levels", bilinear.worst);
 }
 
 /// Pillow's boxes have the variance of the Gaussian but not its tails: on images with noise of ±60 levels, 41 of 768 values lie

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{IMAGENET, blur, crop, everything, image, images, jitter, map_of, simclr};
 use crate::content::Key;
 use crate::device::Pool;
-use crate::experiment::recipe::{Augmentation, BlurKind, HueKind};
+use crate::experiment::recipe::{Augmentation, BlurKind, Filter, HueKind};
 use crate::views::map::Map;
 use crate::views::{Pipeline, Place, Scratch, contact_sheet, flip, rotate};
 
@@ -178,9 +178,9 @@ fn a_contact_sheet_is_a_picture_of_known_size_and_bytes() {
 fn any_augmentation() -> impl Strategy<Value = Augmentation> {
     let p = 0.0..=1.0f64;
     prop_oneof![
-        ((0.01..1.0f64), (0.2..1.0f64)).prop_map(|(scale, ratio)| Augmentation::RandomResizedCrop {
-            scale: (scale * 0.3, scale),
-            ratio: (ratio, 1.0 / ratio),
+        ((0.01..1.0f64), (0.2..1.0f64), any::<bool>()).prop_map(|(scale, ratio, cubic)| {
+            let filter = if cubic { Filter::Bicubic } else { Filter::Bilinear };
+            Augmentation::RandomResizedCrop { scale: (scale * 0.3, scale), ratio: (ratio, 1.0 / ratio), filter }
         }),
         p.clone().prop_map(|p| Augmentation::HorizontalFlip { p }),
         p.clone().prop_map(|p| Augmentation::VerticalFlip { p }),

@@ -164,6 +164,7 @@ pub fn resnet18(stem: Stem, side: usize, width: usize, hidden: usize, output: us
     let (kernel, stem_window) = match stem {
         Stem::ImageNet => (7, window(7, 2, 3)),
         Stem::Cifar => (3, window(3, 1, 1)),
+        Stem::CifarPadded => (3, window(3, 1, 2)),
     };
     let conv1 = builder.filter("backbone.conv1", width, 3, kernel);
     let bn1 = builder.norm("backbone.bn1", width);

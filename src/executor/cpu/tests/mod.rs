@@ -50,6 +50,7 @@ fn state(plan: &Plan, optimizer: &Optimizer) -> State {
             ParameterKind::NormScale => parameters.extend(values(seed, n, 0.25).iter().map(|v| 1.0 + v)),
             ParameterKind::NormShift => parameters.extend(values(seed, n, 0.25)),
             ParameterKind::LinearBias { .. } => parameters.extend(values(seed, n, 0.125)),
+            ParameterKind::HeldNormShift => parameters.extend(vec![0.0; n]),
         }
     }
     let buffers = plan.buffers.iter().flat_map(|buffer| std::iter::repeat_n(buffer.initial, buffer.len)).collect();

@@ -6,7 +6,7 @@ use crate::device::Pool;
 use crate::device::emulator::Order;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{Executor, Feed, Resident, Setting};
-use crate::experiment::recipe::{Augmentation, HueKind, Numerics, Stem};
+use crate::experiment::recipe::{Augmentation, Filter, HueKind, Numerics, Stem};
 use crate::model::plan::Plan;
 use crate::random::{Address, Purpose, Stream};
 use crate::views::Pipeline;
@@ -30,7 +30,7 @@ fn images() -> Images {
 
 fn pipeline() -> Pipeline {
     let augmentations = [
-        Augmentation::RandomResizedCrop { scale: (0.2, 1.0), ratio: (0.75, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.2, 1.0), ratio: (0.75, 4.0 / 3.0), filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         Augmentation::ColorJitter {
             p: 0.8,

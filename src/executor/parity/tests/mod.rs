@@ -28,7 +28,8 @@ use crate::random::{Address, Purpose, Stream};
 const SIDE: u32 = 32;
 
 /// Lightly's `SimCLRProjectionHead` for ResNet-18 on small images.
-const LIGHTLY: Head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+const LIGHTLY: Head =
+    Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
 
 const SGD: Optimizer =
     Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::Weights };
@@ -94,7 +95,10 @@ fn start(plan: &Plan) -> State {
     let (mut parameters, buffers) = initialize(plan, Initialization::Torchvision, 0);
     for (index, parameter) in plan.parameters.iter().enumerate() {
         match parameter.kind {
-            ParameterKind::ConvWeight | ParameterKind::LinearWeight | ParameterKind::LinearBias { .. } => {}
+            ParameterKind::ConvWeight
+            | ParameterKind::LinearWeight
+            | ParameterKind::LinearBias { .. }
+            | ParameterKind::HeldNormShift => {}
             ParameterKind::NormScale | ParameterKind::NormShift => {
                 let moves = draws(1000 + index as u32, parameter.len());
                 parameters[parameter.range()].iter_mut().zip(moves).for_each(|(value, moved)| *value += moved / 4.0);
