@@ -19,3 +19,5 @@ mod store_commands;
 
 mod tidy;
 mod verify;
+#[cfg(unix)]
+mod watch;
