@@ -44,12 +44,14 @@ fn claim(table: &AblationTable, baseline: &TableCell, best: &TableCell, differen
     let (baseline, best) = (name(baseline), name(best));
     let compared = table.cells().filter(|cell| cell.difference.is_some()).count();
     let is_alone = compared == 1;
-    let opening = match table.direction() {
-        _ if is_alone => format!("Against {baseline}"),
-        Direction::HigherIsBetter | Direction::LowerIsBetter => {
-            format!("Of {compared} cells compared with {baseline}, {best} does best")
-        }
-        Direction::Unknown => format!("Of {compared} cells compared with {baseline}, {best} differs most"),
+    let standing = match table.direction() {
+        Direction::HigherIsBetter | Direction::LowerIsBetter => "does best",
+        Direction::Unknown => "differs most",
+    };
+    let opening = if is_alone {
+        format!("Against {baseline}")
+    } else {
+        format!("Of {compared} cells compared with {baseline}, {best} {standing}")
     };
     let signed = signed(&table.unit, difference.mean);
     let Some(interval) = &difference.interval else {

