@@ -96,8 +96,8 @@ __device__ __forceinline__ int nt_xent_positive(int view, int n_views) {
   return view < half ? view + half : view - half;
 }
 
-// z = x / max(‖x‖, 1e-12), or where nothing `is_normalized` z = x, which a norm of -1 says. A warp a row, eight rows a block. The sum is f64 so that neither 1e-30 nor 1e30 is lost; it is
-// one operation a number where the tiles take n_views of them.
+// z = x / max(‖x‖, 1e-12), or where nothing `is_normalized` z = x, which a norm of -1 says; a warp a row, eight rows a block.
+// The sum is f64 so that neither 1e-30 nor 1e30 is lost; it is one operation a number where the tiles take n_views of them.
 extern "C" __global__ void __launch_bounds__(256)
 nt_xent_normalize(float* unit, double* norms, const float* projections, int n_views, int width, int stride,
                   int is_normalized) {
