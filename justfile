@@ -28,6 +28,10 @@ status file *arguments:
 table file *arguments:
     {{ablate}} table "$@"
 
+# Look on while a sweep runs in another terminal
+watch file *arguments:
+    {{ablate}} watch "$@"
+
 # Say why each run of an experiment, or one key, is stored or not
 explain *arguments:
     {{ablate}} explain "$@"

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify,
+    bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify, watch,
 };
 
 /// A declarative, reproducible runner for SimCLR ablations.
@@ -35,6 +35,8 @@ pub enum Command {
     Diff(diff::Arguments),
     /// Count what is stored, missing and failed
     Status(status::Arguments),
+    /// Look on while sweeps fill an experiment: the grid, losses, speed, failures
+    Watch(watch::Arguments),
     /// Print the ablation table from what is stored
     Table(table::Arguments),
     /// Print a stored record and the meaning its key was made of

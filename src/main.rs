@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ablate::cli::{Arguments, Command};
 use ablate::commands::{
     self, bench, check, diff, doctor, explain, gc, pin, plan, run, show, show_views, status, sweep, table, verify,
+    watch,
 };
 use clap::Parser;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::execute(&arguments),
         Command::Diff(arguments) => diff::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
+        Command::Watch(arguments) => watch::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
         Command::Show(arguments) => show::execute(&arguments),
         Command::Check(arguments) => check::execute(&arguments),

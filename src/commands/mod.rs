@@ -13,6 +13,7 @@ mod gather;
 pub mod gc;
 mod in_work;
 mod interruption;
+mod live;
 mod lookup;
 pub mod open;
 mod paragraph;
@@ -28,6 +29,7 @@ mod survey;
 pub mod sweep;
 pub mod table;
 pub mod verify;
+pub mod watch;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

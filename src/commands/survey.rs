@@ -97,6 +97,11 @@ impl Line<'_> {
         self.training == Verdict::Stored && self.evaluations.iter().all(|verdict| *verdict == Verdict::Stored)
     }
 
+    /// Nothing of it was ever computed here.
+    pub fn is_untouched(&self) -> bool {
+        self.training == Verdict::New && self.evaluations.iter().all(|verdict| *verdict == Verdict::New)
+    }
+
     /// Whether a sweep computes something of it: what hangs on a training that fails again is left alone.
     pub fn is_to_do(&self) -> bool {
         let is_blocked = matches!(self.training, Verdict::Failed { repeats: true, .. });

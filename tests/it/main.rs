@@ -20,3 +20,5 @@ mod store_commands;
 
 mod tidy;
 mod verify;
+#[cfg(unix)]
+mod watch;
