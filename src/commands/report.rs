@@ -67,7 +67,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let evidence = Evidence::gather(store.as_ref(), &candidates)?;
     gather::tell_damage(&evidence.damage);
     let table = AblationTable::of(experiment, &evidence.rows, &arguments.view.view(experiment))?;
-    let grid = Grid::of(experiment, &table);
+    let grid = Grid::of(&table);
     let histories = store.as_ref().map(|store| evidence.histories(store)).transpose()?.unwrap_or_default();
     let maps = match &store {
         Some(store) => evidence.maps(store, experiment, &grid, &arguments.map)?,

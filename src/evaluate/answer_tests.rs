@@ -11,7 +11,7 @@ use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{Executor, Setting};
 use crate::experiment::recipe::{
-    Backend, Builtin, Classification, Dataset, Evaluation, Knn, Layer, Split, Stem, Transfer,
+    Backend, Builtin, Classification, Dataset, Evaluation, Knn, Layer, Loss, Split, Stem, Transfer,
 };
 use crate::experiment::run::Run;
 use crate::experiment::{LoadOptions, evaluation_names, load, metrics};
@@ -53,6 +53,7 @@ fn setting(run: &Run) -> Setting {
     Setting {
         batch: 4,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: 0.5,
         batch_norm_scope: run.train.batch_norm_scope,
         optimizer: run.train.optimizer,

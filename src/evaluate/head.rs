@@ -99,7 +99,7 @@ mod tests {
     use crate::executor::cpu::CpuExecutor;
     use crate::executor::{Executor, Setting};
     use crate::experiment::recipe::{
-        self, Backbone, BatchNormScope, DecayScope, Initialization, Numerics, Optimizer, Stem,
+        self, Backbone, BatchNormScope, DecayScope, Initialization, Loss, Numerics, Optimizer, Stem,
     };
     use crate::model::registry;
     use crate::ops::nt_xent::golden::values_f32;
@@ -114,6 +114,7 @@ mod tests {
         let setting = Setting {
             batch: 2,
             micro_batch: None,
+            loss: Loss::NT_XENT,
             temperature: 0.5,
             batch_norm_scope: BatchNormScope::View,
             optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
@@ -135,6 +136,7 @@ mod tests {
                 .map(variances)
                 .collect(),
             optimizer: Vec::new(),
+            bank: Vec::new(),
             step: 0,
         }
     }
@@ -142,8 +144,16 @@ mod tests {
     /// An executor of the same network that ends in the layer gives the layer's features to the bit.
     #[test]
     fn layers_are_those_of_the_executor() {
-        let norm = |layers| recipe::Head::Mlp { layers, hidden: 512, output: 64, batch_norm: true, bias: false };
-        let plain = recipe::Head::Mlp { layers: 2, hidden: 512, output: 64, batch_norm: false, bias: true };
+        let norm = |layers| recipe::Head::Mlp {
+            layers,
+            hidden: 512,
+            output: 64,
+            batch_norm: true,
+            bias: false,
+            output_shift: true,
+        };
+        let plain =
+            recipe::Head::Mlp { layers: 2, hidden: 512, output: 64, batch_norm: false, bias: true, output_shift: true };
         let linear = recipe::Head::Linear { output: 128, batch_norm: false, bias: true };
         let images = values_f32(3, 5 * 32 * 32 * 3, 1.0);
         for (head, widths) in
@@ -178,7 +188,14 @@ mod tests {
     /// A hidden layer ends in a ReLU, the last does not.
     #[test]
     fn hidden_layers_are_rectified() {
-        let plan = plan(recipe::Head::Mlp { layers: 3, hidden: 512, output: 64, batch_norm: true, bias: false });
+        let plan = plan(recipe::Head::Mlp {
+            layers: 3,
+            hidden: 512,
+            output: 64,
+            batch_norm: true,
+            bias: false,
+            output_shift: true,
+        });
         let state = state(&plan);
         let backbone = Features { values: values_f32(4, 7 * 512, 1.0), width: 512, labels: vec![0; 7] };
         let lowest = |layer| {

@@ -76,6 +76,7 @@ fn mean_cosine(left: &Features, right: &Features) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::recipe::Filter;
 
     #[test]
     fn cosines_are_of_directions() {
@@ -101,7 +102,7 @@ mod tests {
         };
         assert_eq!(always(&blur(0.5)), blur(1.0));
         assert_eq!(always(&Augmentation::HorizontalFlip { p: 0.0 }), Augmentation::HorizontalFlip { p: 1.0 });
-        let crop = Augmentation::RandomResizedCrop { scale: (0.1, 1.0), ratio: (1.0, 1.0) };
+        let crop = Augmentation::RandomResizedCrop { scale: (0.1, 1.0), ratio: (1.0, 1.0), filter: Filter::Bilinear };
         assert_eq!(always(&crop), crop);
     }
 }

@@ -7,7 +7,7 @@ use crate::experiment::recipe::Evaluation;
 use crate::experiment::run::Run;
 use crate::model::plan::Plan;
 use crate::ops::contrastive::loss_ratio;
-use crate::record::{self, Metric, Record, Stage};
+use crate::record::{self, Record, Stage};
 use crate::runner::Runner;
 use crate::runner::provenance::Begun;
 use crate::train::Trained;

@@ -102,7 +102,7 @@ mod tests {
     fn every_run_that_took_time_has_a_point() {
         let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
         let table = AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap();
-        let grid = Grid::of(&experiment, &table);
+        let grid = Grid::of(&table);
         let run = |cell, train_s, value| Spent { cell, train_s, value };
         let runs = [run(0, 10.0, 0.5), run(0, 12.0, 0.6), run(1, 0.0, 0.2), run(1, 20.0, f64::NAN)];
         let figure = figure(&grid, &runs, false).unwrap();

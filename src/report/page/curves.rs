@@ -245,7 +245,7 @@ mod tests {
         let axes: [(&str, &[&str]); 2] = [("train.batch", &["64", "128"]), ("train.temperature", &["0.1", "0.5"])];
         let experiment = experiment(&axes, &["train.temperature"], &[0, 1]);
         let table = AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap();
-        let grid = Grid::of(&experiment, &table);
+        let grid = Grid::of(&table);
         let run = |cell: u32, seed: u64| RunHistory {
             cell,
             seed,

@@ -1,8 +1,5 @@
 //! The table's cells as figures see them: flat, with their place in rows and columns.
 
-use std::collections::BTreeMap;
-
-use crate::experiment::Experiment;
 use crate::report::statistics::Summary;
 use crate::report::statistics::paired::Difference;
 use crate::report::table::{AblationTable, SeedResult, TableCell, Unit};
@@ -101,16 +98,16 @@ impl GridCell {
 }
 
 impl Grid {
-    /// Of the table of that experiment.
-    pub fn of(experiment: &Experiment, table: &AblationTable) -> Grid {
-        let mut indices = indices_by_labels(experiment, table);
+    /// Of a table.
+    pub fn of(table: &AblationTable) -> Grid {
         let join = |labels: &Vec<Vec<String>>| labels.iter().map(|labels| labels.join(", ")).collect();
         let (mut cells, mut baseline) = (Vec::new(), None);
         for (row, columns) in table.cells.iter().enumerate() {
             for (column, cell) in columns.iter().enumerate() {
-                let Some(TableCell { labels, results, summary, is_baseline, difference }) = cell else { continue };
-                // Two values may share a label; their cells then come in the order of the grid.
-                let Some(index) = indices.get_mut(labels).and_then(Vec::pop) else { continue };
+                let Some(TableCell { index, labels, results, summary, is_baseline, difference }) = cell else {
+                    continue;
+                };
+                let index = *index as usize;
                 let (labels, results) = (labels.clone(), results.clone());
                 if *is_baseline {
                     baseline = Some(cells.len());
@@ -141,20 +138,6 @@ impl Grid {
     }
 }
 
-/// Indices of the experiment's cells by their labels in the table's order of axes, the last one first.
-fn indices_by_labels(experiment: &Experiment, table: &AblationTable) -> BTreeMap<Vec<String>, Vec<usize>> {
-    let axis = |path: &str| experiment.axes.iter().position(|axis| axis.path == path);
-    let order: Vec<usize> = table.axes().filter_map(axis).collect();
-    let mut indices: BTreeMap<Vec<String>, Vec<usize>> = BTreeMap::new();
-    let is_shown = |index: &usize| table.fixed.iter().all(|wanted| experiment.has_label(*index, wanted));
-    for index in (0..experiment.cells.len()).rev().filter(is_shown) {
-        let cell = &experiment.cells[index];
-        let labels = order.iter().map(|axis| cell.labels.get(*axis).cloned().unwrap_or_default()).collect();
-        indices.entry(labels).or_default().push(index);
-    }
-    indices
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +148,7 @@ mod tests {
         let axes: [(&str, &[&str]); 2] = [("train.batch", &["64", "128"]), ("seedless", &["a", "a", "b"])];
         let experiment = experiment(&axes, &["train.batch"], &[0, 1]);
         let table = AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap();
-        let grid = Grid::of(&experiment, &table);
+        let grid = Grid::of(&table);
         assert_eq!(grid.cells.len(), 6);
         let by_index = |index: usize| grid.cells.iter().find(|cell| cell.index == index).unwrap();
         assert_eq!(by_index(4).labels, ["a", "128"]);
@@ -187,7 +170,7 @@ mod tests {
         rows[0] = failed(&experiment, 0, 0, "not finite");
         rows[1] = missing(&experiment, 0, 1);
         let table = AblationTable::new(&experiment, &rows, "knn.top1").unwrap();
-        let grid = Grid::of(&experiment, &table);
+        let grid = Grid::of(&table);
         assert_eq!(grid.cells[0].remark().as_deref(), Some("1 of 2 failed, 1 missing"));
         assert_eq!(grid.cells[1].remark(), None);
         assert_eq!(grid.highest(), Some(1));

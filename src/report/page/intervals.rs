@@ -129,7 +129,7 @@ mod tests {
         rows.truncate(3);
         rows.extend([0, 1, 2].map(|seed| missing(&experiment, 1, seed)));
         let table = AblationTable::new(&experiment, &rows, "knn.top1").unwrap();
-        let grid = Grid::of(&experiment, &table);
+        let grid = Grid::of(&table);
         let figure = figure(&grid, "95 % intervals");
         let body = figure.panels[0].body.clone().into_string();
         assert_eq!(body.matches("class=\"seed\"").count(), 3, "{body}");

@@ -82,7 +82,7 @@ impl Download {
 impl Page<'_> {
     /// Every figure there is something to draw of, in the order of the page.
     pub fn figures(&self) -> Vec<Figure> {
-        let grid = grid::Grid::of(self.experiment, self.table);
+        let grid = grid::Grid::of(self.table);
         let devices = self.cells.iter().flat_map(CellDetails::training_devices);
         let on_one_device = devices.collect::<std::collections::BTreeSet<_>>().len() < 2;
         let (rows, columns) = (self.table.row_axes.join(", "), self.table.column_axes.join(", "));
@@ -97,7 +97,7 @@ impl Page<'_> {
 
     /// The whole page.
     pub fn render(&self) -> String {
-        let grid = grid::Grid::of(self.experiment, self.table);
+        let grid = grid::Grid::of(self.table);
         let figures = self.figures();
         let title = format!("{}: {}", self.experiment.name, self.experiment.question);
         let page = html! {

@@ -9,9 +9,7 @@ use crate::evaluate::{self, EvaluateError, Features, evaluated};
 use crate::executor::cpu::tests::build::resnet18;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{ExecutorError, Resident, Setting};
-use crate::experiment::recipe::{
-    BatchNormScope, Classification, DecayScope, Evaluation, Knn, LinearProbe, Loss, Metric, Numerics,
-};
+use crate::experiment::recipe::{BatchNormScope, Classification, DecayScope, Knn, LinearProbe, Loss, Metric, Numerics};
 use crate::experiment::recipe::{Optimizer, Stem};
 use crate::record::FailureKind;
 

@@ -7,7 +7,7 @@ use super::{assert_probe, golden_fill, golden_view, number};
 use crate::executor::reference::ReferenceExecutor;
 use crate::executor::{Executor, Setting};
 use crate::experiment::recipe::{
-    Backbone, BatchNormScope, DecayScope, Head, Initialization, Model, Numerics, Optimizer, Stem,
+    Backbone, BatchNormScope, DecayScope, Head, Initialization, Loss, Model, Numerics, Optimizer, Stem,
 };
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/presets.json");
@@ -20,6 +20,7 @@ fn check(recipe: &str, stem: Stem, head: Head, batch_norm_scope: BatchNormScope)
     let setting = Setting {
         batch: n,
         micro_batch: None,
+        loss: Loss::NT_XENT,
         temperature: number(&golden["temperature"]) as f32,
         batch_norm_scope,
         optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All },
