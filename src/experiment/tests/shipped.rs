@@ -8,7 +8,7 @@ use crate::experiment::recipe::{
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 15] = [
+const SHIPPED: [(&str, &str, usize); 16] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
@@ -19,6 +19,7 @@ const SHIPPED: [(&str, &str, usize); 15] = [
     ("lightly_lightning", include_str!("../../../experiments/lightly_lightning.ron"), 1),
     ("batchsize_epochs", include_str!("../../../experiments/batchsize_epochs.ron"), 18),
     ("augmentation_pairs", include_str!("../../../experiments/augmentation_pairs.ron"), 30),
+    ("crop_and_colour", include_str!("../../../experiments/crop_and_colour.ron"), 3),
     ("colour_strength", include_str!("../../../experiments/colour_strength.ron"), 5),
     ("batch_norm_scope", include_str!("../../../experiments/batch_norm_scope.ron"), 4),
     ("noise_floor", include_str!("../../../experiments/noise_floor.ron"), 1),
