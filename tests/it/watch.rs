@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -32,7 +31,7 @@ impl Screen {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).expect("a terminal that takes a size");
         let terminal = File::options().read(true).write(true).open(name).expect("the other end");
-        let typing = File::from(OwnedFd::from(master));
+        let typing = File::from(master);
         let (mut reading, seen) = (typing.try_clone().expect("a second handle"), Arc::new(Mutex::new(String::new())));
         let to = Arc::clone(&seen);
         std::thread::spawn(move || {
