@@ -179,7 +179,7 @@ fn against(grid: &Grid, difference: Option<&Difference>) -> Markup {
     let signed_text = |value: f64| {
         let text = grid.quantity.text(value);
         // A zero has no sign, one that is only shown as zero neither.
-        if value > 0.0 && text.contains(|c| matches!(c, '1'..='9')) { format!("+{text}") } else { text }
+        if value > 0.0 && text.contains(|c: char| matches!(c, '1'..='9')) { format!("+{text}") } else { text }
     };
     let p = difference.and_then(|difference| difference.adjusted_p.or(difference.sign_flip_p));
     html! {

@@ -111,7 +111,7 @@ fn multiples(low: f64, high: f64) -> Vec<f64> {
 /// 1, 2 and 5 of every decade; powers of ten alone where that is too many.
 fn steps_of_decades(low: f64, high: f64) -> Vec<f64> {
     let decades = libm::floor(libm::log10(low)) as i32..=libm::ceil(libm::log10(high)) as i32;
-    let factors: &[f64] = if decades.clone().count() > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let factors: &[f64] = if libm::log10(high / low) > 3.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     // Parsed, not multiplied: 0.1 and not 0.1000…01.
     let number = |exponent: i32, factor: f64| format!("{factor}e{exponent}").parse::<f64>().unwrap_or(f64::NAN);
     let all = decades.flat_map(|exponent| factors.iter().map(move |factor| number(exponent, *factor)));
