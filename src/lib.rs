@@ -16,7 +16,7 @@
 //!   -> executor     reference (dfdx's own tape) | cpu | cuda: forward, NT-Xent, backward, update
 //!   -> train        the loop, its metrics, its checkpoint        -> record
 //!   -> evaluate     k-NN, linear probe, health, robustness        -> record
-//!   -> report       records -> Parquet -> ablation table
+//!   -> report       records -> Parquet -> ablation table, statistics, one page of HTML
 //! ```
 //!
 //! # Rows
@@ -32,7 +32,7 @@
 //! | 4 | [`ops`] one folder an operation · [`explain`] why a stage is stored or not, what differs, what the rest will take |
 //! | 5 | [`executor`] what computes a Plan |
 //! | 6 | [`train`], [`evaluate`] one visible loop each |
-//! | 7 | [`runner`] what to compute next · [`report`] tables from records · [`bench`] how fast, how far from `cpu` · [`verify`] whether a result comes out again |
+//! | 7 | [`runner`] what to compute next · [`report`] tables and pages from records · [`bench`] how fast, how far from `cpu` · [`verify`] whether a result comes out again |
 //! | 8 | [`commands`] one subcommand a file, all printing |
 //! | 9 | [`cli`] the command line as typed |
 //!

@@ -359,7 +359,7 @@ mod tests {
             (1, "1 seed: the smallest two-sided sign-flip p is 1; 6 seeds can reach p < 0.05\n"),
             (3, "3 seeds: the smallest two-sided sign-flip p is 0.25; 6 seeds can reach p < 0.05\n"),
             (6, "6 seeds: the smallest two-sided sign-flip p is 0.0313\n"),
-            (20, "20 seeds: the smallest two-sided sign-flip p is 2e-6\n"),
+            (20, "20 seeds: the smallest two-sided sign-flip p is 1e-5\n"),
         ] {
             assert_eq!(seeds(n, 2), expected);
         }

@@ -123,7 +123,7 @@ fn write(page: &Page, output: &Path) -> Result<Written, CommandError> {
         Ok(vec![svg, png])
     };
     let files: Vec<Vec<PathBuf>> = figures.par_iter().map(drawn).collect::<Result<_, CommandError>>()?;
-    let html = page.render();
+    let html = page.render(&figures);
     write_atomically(output, html.as_bytes())?;
     Ok(Written {
         page: output.to_owned(),

@@ -1,4 +1,4 @@
-//! Rows as Parquet, for any other program: one file, schema `ablate.results/1` (in the footer's `ablate.schema`).
+//! Rows as Parquet, for any other program: one file, schema `ablate.results/2` (in the footer's `ablate.schema`).
 //!
 //! | column | type | |
 //! |---|---|---|
@@ -35,7 +35,7 @@ use crate::history::parquet::{self, Table, required};
 use crate::report::ReportError;
 use crate::report::row::{NUMERICS, Row, Status, numerics_name};
 
-const SCHEMA: &str = "ablate.results/1";
+const SCHEMA: &str = "ablate.results/2";
 const AXIS: &str = "axis.";
 
 /// The rows as a Parquet file, `axes` those of their experiment.

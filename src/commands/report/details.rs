@@ -32,7 +32,7 @@ pub fn cells(experiment: &Experiment, grid: &Grid, evidence: &Evidence) -> Vec<C
 fn settings(run: &Run) -> Vec<(String, String)> {
     let read = |preimage: &str| Meaning::read(preimage).map(|meaning| meaning.settings()).unwrap_or_default();
     let mut settings = read(&run.pretrain_preimage());
-    settings.retain(|(path, _)| path != "seed");
+    settings.retain(|(path, value)| path != "seed" && !(path == "smoke" && value == "false"));
     for evaluation in &run.evaluate {
         let of_evaluation = read(&run.evaluation_preimage(evaluation)).into_iter();
         settings.extend(of_evaluation.filter(|(path, _)| path == "evaluate"));
@@ -91,6 +91,11 @@ fn stages(run: &Run, evidence: &Evidence) -> Vec<StageDetails> {
     stages
 }
 
+/// Short stages in tenths of a second, long ones in words.
+fn took(seconds: f64) -> String {
+    if seconds < 60.0 { format!("{seconds:.1} s") } else { units::duration(seconds) }
+}
+
 fn stage(seed: u64, name: String, key: Key, evidence: &Evidence) -> StageDetails {
     let blank =
         StageDetails { seed, name, key: key.to_string(), state: "missing".to_owned(), ..StageDetails::default() };
@@ -116,7 +121,7 @@ fn stage(seed: u64, name: String, key: Key, evidence: &Evidence) -> StageDetails
         device: provenance.device.trim().to_owned(),
         host: provenance.host.clone(),
         begun: date(provenance.started_unix_s),
-        took: units::duration(provenance.seconds),
+        took: took(provenance.seconds),
         code: provenance.code.chars().take(12).collect(),
         details,
         failure,

@@ -76,7 +76,7 @@ fn head(screen: &Screen) -> Vec<Line<'static>> {
     part(counts.to_do, "to do", Color::Reset);
     part(counts.failed, "failed", Color::Red);
     if let Some(seconds) = screen.seconds_left {
-        line.push(Span::raw(format!("   about {} of training left", units::duration(seconds))));
+        line.push(Span::raw(format!("   about {} left", units::duration(seconds))));
     }
     let processes = if screen.processes.is_empty() {
         "nobody computes it now".to_owned()

@@ -97,7 +97,7 @@ fn one(grid: &Grid, (axes, cell): (&[&str], &GridCell), details: &CellDetails, i
     html! {
         details.cell id=(format!("cell-{}", cell.index)) {
             summary {
-                span.key class=(color(cell.row)) aria-hidden="true" {}
+                span class={ "key " (color(cell.row)) } aria-hidden="true" {}
                 span.cell-name {
                     @for (axis, label) in axes.iter().zip(&cell.labels) {
                         span.axis-name { (axis) } span.label { (label) }

@@ -60,7 +60,8 @@ pub fn figure(grid: &Grid, runs: &[Spent], on_one_device: bool) -> Option<Figure
         name: "cost".to_owned(),
         title: "Result against cost".to_owned(),
         caption: format!(
-            "Large points: means of a cell; small points: seeds; evaluations are not in the time.{warning}"
+            "Large points: means of a cell; small points: seeds; evaluations are not in the time.{}{warning}",
+            keys(grid)
         ),
         panels: vec![Panel {
             title: String::new(),
@@ -71,6 +72,14 @@ pub fn figure(grid: &Grid, runs: &[Spent], on_one_device: bool) -> Option<Figure
         }],
         legend: legend(grid),
     })
+}
+
+/// What colours and shapes stand for.
+fn keys(grid: &Grid) -> String {
+    let key = |what: &str, axes: &str, n: usize| {
+        if n > 1 { format!(" {what}: {axes}.") } else { String::new() }
+    };
+    key("Colours", &grid.row_axes, grid.row_labels.len()) + &key("Shapes", &grid.column_axes, grid.column_labels.len())
 }
 
 fn legend(grid: &Grid) -> Vec<Entry> {
@@ -108,7 +117,7 @@ mod tests {
         let figure = figure(&grid, &runs, false).unwrap();
         let body = figure.panels[0].body.clone().into_string();
         assert_eq!(body.matches("class=\"seed\"").count(), 2, "{body}");
-        assert!(body.contains("64: 11.0 s") && !body.contains("128"), "{body}");
+        assert!(body.contains("64: 11.0 s") && !body.contains("128:"), "{body}");
         assert!(figure.caption.ends_with("cannot be compared."));
         assert!(super::figure(&grid, &runs[2..], true).is_none());
     }

@@ -105,7 +105,11 @@ fn figure(grid: &Grid, histories: &[RunHistory], measure: &Measure) -> Option<Fi
         };
         let label = &grid.column_labels[*column];
         Panel {
-            title: if is_one || grid.column_labels.len() < 2 { String::new() } else { label.clone() },
+            title: if is_one || grid.column_labels.len() < 2 {
+                String::new()
+            } else {
+                format!("{} {label}", grid.column_axes)
+            },
             description: format!("{} over the steps of training {label}", measure.title),
             width: WIDTH,
             height: HEIGHT,
@@ -134,6 +138,9 @@ fn caption(grid: &Grid, is_one: bool) -> String {
     }
     let mut text = "Mean over the seeds of a cell; the band reaches from the lowest seed to the highest.".to_owned();
     let (rows, columns) = (grid.row_labels.len(), grid.column_labels.len());
+    if rows > 1 {
+        text.push_str(&format!(" Colours: {}.", grid.row_axes));
+    }
     if rows > ROWS_MAX || columns > COLUMNS_MAX {
         text.push_str(&format!(
             " The first {} of {rows} rows and {} of {columns} columns of the table are drawn.",

@@ -66,7 +66,7 @@ fn panel(map: &FeatureMap) -> Panel {
         line.axis x1=(px(MARGIN)) x2=(px(WIDTH - MARGIN)) y1=(px(BOTTOM)) y2=(px(BOTTOM)) {}
         @for class in 0..n_classes {
             @let points = cloud(class);
-            @if !points.is_empty() { path.cloud class=(color(class)) d=(points) {} }
+            @if !points.is_empty() { path class={ "cloud " (color(class)) } d=(points) {} }
         }
         @for class in 0..n_classes.min(NAMES_MAX) {
             @let members: Vec<[f64; 2]> = of_class(class).map(|(point, _)| *point).collect();

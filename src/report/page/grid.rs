@@ -9,6 +9,9 @@ use crate::report::verdict::number;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
     pub quantity: Quantity,
+    /// Paths of the axes that span the rows, joined; empty for none. Likewise the columns.
+    pub row_axes: String,
+    pub column_axes: String,
     /// Labels of a row's axes, joined; a single empty one where no axis spans the rows. Likewise the columns.
     pub row_labels: Vec<String>,
     pub column_labels: Vec<String>,
@@ -118,6 +121,8 @@ impl Grid {
         }
         Grid {
             quantity: Quantity::of(&table.metric, table.unit.clone()),
+            row_axes: table.row_axes.join(", "),
+            column_axes: table.column_axes.join(", "),
             row_labels: join(&table.row_labels),
             column_labels: join(&table.column_labels),
             cells,

@@ -29,7 +29,8 @@ const RAMP: [[f64; 3]; 10] = [
 ];
 
 /// None where the cells span no plane.
-pub fn figure(grid: &Grid, row_axes: &str, column_axes: &str) -> Option<Figure> {
+pub fn figure(grid: &Grid) -> Option<Figure> {
+    let (row_axes, column_axes) = (&grid.row_axes, &grid.column_axes);
     let n_tiles = grid.row_labels.len() * grid.column_labels.len();
     if !grid.is_plane() || n_tiles > TILES_MAX {
         return None;
@@ -132,7 +133,7 @@ mod tests {
         rows.truncate(6);
         rows.extend([0, 1].map(|seed| failed(&experiment, 3, seed, "not finite")));
         let table = AblationTable::new(&experiment, &rows, "knn.top1").unwrap();
-        let figure = figure(&Grid::of(&table), "train.batch", "train.temperature").unwrap();
+        let figure = figure(&Grid::of(&table)).unwrap();
         let body = figure.panels[0].body.clone().into_string();
         assert_eq!((body.matches("class=\"tile\"").count(), body.matches("class=\"none\"").count()), (3, 1));
         assert!(!body.contains("<b>"), "{body}");
@@ -154,6 +155,6 @@ mod tests {
     fn one_axis_is_no_plane() {
         let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0]);
         let table = AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap();
-        assert!(figure(&Grid::of(&table), "train.batch", "").is_none());
+        assert!(figure(&Grid::of(&table)).is_none());
     }
 }

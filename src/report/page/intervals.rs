@@ -10,7 +10,7 @@ const LINE: f64 = 26.0;
 const LEFT: f64 = 132.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 8.0;
-const LABEL_CHARACTERS: usize = 22;
+const LABEL_CHARACTERS: usize = 19;
 /// More lines are no picture; the table has them all.
 const CELLS_MAX: usize = 60;
 /// Intervals of two seeds may be many times as wide as what was measured; beyond this they are cut, with an arrow.

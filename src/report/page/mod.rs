@@ -85,9 +85,8 @@ impl Page<'_> {
         let grid = grid::Grid::of(self.table);
         let devices = self.cells.iter().flat_map(CellDetails::training_devices);
         let on_one_device = devices.collect::<std::collections::BTreeSet<_>>().len() < 2;
-        let (rows, columns) = (self.table.row_axes.join(", "), self.table.column_axes.join(", "));
         let interval = format!("95 % intervals of the mean ({})", self.table.interval.words());
-        let mut figures: Vec<Figure> = heat_map::figure(&grid, &rows, &columns).into_iter().collect();
+        let mut figures: Vec<Figure> = heat_map::figure(&grid).into_iter().collect();
         figures.push(intervals::figure(&grid, &interval));
         figures.extend(cost::figure(&grid, self.spent, on_one_device));
         figures.extend(curves::figures(&grid, self.histories));
@@ -95,10 +94,9 @@ impl Page<'_> {
         figures
     }
 
-    /// The whole page.
-    pub fn render(&self) -> String {
+    /// The whole page, `figures` its own.
+    pub fn render(&self, figures: &[Figure]) -> String {
         let grid = grid::Grid::of(self.table);
-        let figures = self.figures();
         let title = format!("{}: {}", self.experiment.name, self.experiment.question);
         let page = html! {
             (DOCTYPE)
@@ -117,7 +115,7 @@ impl Page<'_> {
                     (overview::header(self, &grid))
                     main {
                         (overview::results(self, &grid))
-                        (self.figure_sections(&figures))
+                        (self.figure_sections(figures))
                         (self.sheets_section())
                         (cells::section(self, &grid))
                         (self.data_section())

@@ -156,7 +156,7 @@ fn line(grid: &Grid, place: usize, cell: &GridCell, has_baseline: bool) -> Marku
             @for (axis, label) in cell.labels.iter().enumerate() {
                 @if axis == 0 {
                     th.label scope="row" data-order=(cell.index) {
-                        span.key class=(color(cell.row)) aria-hidden="true" {}
+                        span class={ "key " (color(cell.row)) } aria-hidden="true" {}
                         a href=(format!("#cell-{}", cell.index)) { (label) }
                     }
                 } @else { td.label data-order=(cell.index) { (label) } }
@@ -178,7 +178,8 @@ fn line(grid: &Grid, place: usize, cell: &GridCell, has_baseline: bool) -> Marku
 fn against(grid: &Grid, difference: Option<&Difference>) -> Markup {
     let signed_text = |value: f64| {
         let text = grid.quantity.text(value);
-        if value > 0.0 { format!("+{text}") } else { text }
+        // A zero has no sign, one that is only shown as zero neither.
+        if value > 0.0 && text.contains(|c: char| matches!(c, '1'..='9')) { format!("+{text}") } else { text }
     };
     let p = difference.and_then(|difference| difference.adjusted_p.or(difference.sign_flip_p));
     html! {

@@ -1,7 +1,7 @@
 //! From numbers to places on a figure, and the round numbers to mark on the way.
 
 /// Marks of an axis, about so many.
-const TICKS: f64 = 5.0;
+const TICKS: f64 = 7.0;
 /// Positive numbers further apart than this are told apart by their logarithm.
 const LOGARITHMIC_FROM: f64 = 30.0;
 
@@ -111,7 +111,7 @@ fn multiples(low: f64, high: f64) -> Vec<f64> {
 /// 1, 2 and 5 of every decade; powers of ten alone where that is too many.
 fn steps_of_decades(low: f64, high: f64) -> Vec<f64> {
     let decades = libm::floor(libm::log10(low)) as i32..=libm::ceil(libm::log10(high)) as i32;
-    let factors: &[f64] = if decades.clone().count() > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let factors: &[f64] = if libm::log10(high / low) > 3.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     // Parsed, not multiplied: 0.1 and not 0.1000…01.
     let number = |exponent: i32, factor: f64| format!("{factor}e{exponent}").parse::<f64>().unwrap_or(f64::NAN);
     let all = decades.flat_map(|exponent| factors.iter().map(move |factor| number(exponent, *factor)));
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn marks_are_round() {
         assert_eq!(texts(&Scale::exact(0.0, 100.0, 0.0, 1.0)), ["0", "20", "40", "60", "80", "100"]);
-        assert_eq!(texts(&Scale::exact(-0.3, 0.31, 0.0, 1.0)), ["−0.2", "0.0", "0.2"]);
+        assert_eq!(texts(&Scale::exact(-0.5, 0.51, 0.0, 1.0)), ["−0.4", "−0.2", "0.0", "0.2", "0.4"]);
         assert_eq!(texts(&Scale::exact(61.02, 61.09, 0.0, 1.0)), ["61.02", "61.04", "61.06", "61.08"]);
         let costs = Scale::of_costs([2.0, 900.0].into_iter(), 0.0, 100.0);
         assert_eq!(texts(&costs), ["2", "5", "10", "20", "50", "100", "200", "500", "1000"]);

@@ -135,7 +135,7 @@ fn tags(html: &str) -> Vec<String> {
 #[test]
 fn no_text_becomes_markup() {
     with_page(|page| {
-        let html = page.render();
+        let html = page.render(&page.figures());
         let tags = tags(&html);
         let count = |name: &str| tags.iter().filter(|tag| *tag == name).count();
         assert_eq!((count("script"), count("style")), (2, 2), "each opened and closed once");
@@ -152,7 +152,7 @@ fn no_text_becomes_markup() {
 #[test]
 fn nothing_is_asked_of_any_other_place() {
     with_page(|page| {
-        let html = page.render();
+        let html = page.render(&page.figures());
         for reference in ["http:", "https:", "src=\"//", "url(", "@import", "<link", "<iframe", "<base", "style=\""] {
             assert!(!html.contains(reference), "{reference}");
         }
@@ -179,7 +179,7 @@ fn nothing_is_asked_of_any_other_place() {
 #[test]
 fn the_page_has_the_numbers_of_the_table_and_says_what_is_missing() {
     with_page(|page| {
-        let html = page.render();
+        let html = page.render(&page.figures());
         for cell in page.table.cells() {
             let mean = cell.summary.map(|summary| format!("{:.1}", 100.0 * summary.mean)).unwrap();
             assert!(html.contains(&format!(">{mean}</td>")), "{mean}");
@@ -210,7 +210,7 @@ fn the_page_has_the_numbers_of_the_table_and_says_what_is_missing() {
 #[test]
 fn links_lead_to_what_is_there() {
     with_page(|page| {
-        let html = page.render();
+        let html = page.render(&page.figures());
         let ids: std::collections::BTreeSet<&str> =
             html.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         let links = html.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next());
@@ -237,7 +237,7 @@ fn an_experiment_without_axes_and_without_results_has_a_page() {
         downloads: &[],
         commands: Vec::new(),
     };
-    let html = page.render();
+    let html = page.render(&page.figures());
     tags(&html);
     assert!(html.contains("the only cell") && html.contains("1 of 1 missing"), "{html}");
 }
@@ -262,7 +262,7 @@ fn a_smoke_run_says_so_once_and_mixed_results_are_warned_of() {
         downloads: &[],
         commands: Vec::new(),
     };
-    let html = page.render();
+    let html = page.render(&page.figures());
     assert_eq!((html.matches("Smoke run.").count(), html.matches("a smoke run").count()), (1, 0));
     assert!(html.contains("The table mixes results of different devices: Processor A and Processor B."));
     assert!(
