@@ -198,13 +198,12 @@ impl<'a> Evidence<'a> {
             facts.push(("computed".to_owned(), format!("{} to {}", date(begun), date(ended))));
             facts.push(("time of all stages".to_owned(), crate::explain::units::duration(spent)));
         }
-        let texts: [(&str, &dyn Fn(&Record) -> String); 4] = [
-            ("devices", &|record| record.provenance.device.trim().to_owned()),
-            ("hosts", &|record| record.provenance.host.clone()),
-            ("ablate", &|record| record.provenance.ablate_version.clone()),
-            ("code", &|record| record.provenance.code.chars().take(12).collect()),
-        ];
-        facts.extend(texts.into_iter().map(|(name, of)| (name.to_owned(), distinct(of))));
+        facts.extend([
+            ("devices".to_owned(), distinct(&|record| record.provenance.device.trim().to_owned())),
+            ("hosts".to_owned(), distinct(&|record| record.provenance.host.clone())),
+            ("ablate".to_owned(), distinct(&|record| record.provenance.ablate_version.clone())),
+            ("code".to_owned(), distinct(&|record| record.provenance.code.chars().take(12).collect())),
+        ]);
         facts.retain(|(_, text)| !text.is_empty());
         facts
     }

@@ -83,7 +83,7 @@ fn drawn(grid: &Grid, cell: &GridCell, scale: &Scale, y: f64) -> Markup {
             @if let Some((low, high)) = interval {
                 line.whisker x1=(px(low.clamp(LEFT, RIGHT))) x2=(px(high.clamp(LEFT, RIGHT))) y1=(px(y)) y2=(px(y)) {}
                 @for (end, direction) in [(low, -1.0), (high, 1.0)] {
-                    @if end < LEFT || end > RIGHT {
+                    @if !(LEFT..=RIGHT).contains(&end) {
                         @let at = end.clamp(LEFT, RIGHT);
                         @let back = at - 5.0 * direction;
                         (point_to(at, back, y))

@@ -36,7 +36,7 @@ fn histories(experiment: &Experiment) -> Vec<RunHistory> {
         epoch: 0,
         loss: 4.0 - 0.1 * step as f64,
         learning_rate: 0.1,
-        detail: (step % 2 == 0).then(|| detail(step as f64)),
+        detail: step.is_multiple_of(2).then(|| detail(step as f64)),
     };
     let run = |cell: u32, seed: u64| RunHistory {
         cell,
