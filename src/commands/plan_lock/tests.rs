@@ -10,7 +10,7 @@ use crate::cli::{self, Command};
 use crate::commands::arguments::{ExperimentArguments, PlanArguments};
 use crate::commands::error::CommandError;
 use crate::commands::open::{self, Reading};
-use crate::commands::{explain, plan, run, status, sweep, table, verify};
+use crate::commands::{explain, plan, report, run, status, sweep, table, verify};
 use crate::content::Key;
 use crate::device::cuda::plan_file::{Machine, PlanFile};
 use crate::device::cuda::plan_lock::{EngineChoice, PlanLock};
@@ -36,6 +36,7 @@ fn refused(line: &str) -> CommandError {
         Command::Plan(arguments) => plan::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
         Command::Table(arguments) => table::execute(&arguments),
+        Command::Report(arguments) => report::execute(&arguments),
         Command::Explain(arguments) => explain::execute(&arguments),
         Command::Verify(arguments) => verify::execute(&arguments),
         Command::Show(_) | Command::Diff(_) | Command::Check(_) | Command::Pin(_) | Command::Gc(_) => {
