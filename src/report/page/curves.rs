@@ -271,6 +271,7 @@ mod tests {
             figure.panels[panel].body.clone().into_string().matches("class=\"curve\"").count()
         };
         assert_eq!((lines(loss, 0), lines(loss, 1), rate.panels.len(), lines(rate, 0)), (2, 2, 1, 1));
+        insta::assert_snapshot!(loss.panels[1].body.clone().into_string().replace("><", ">\n<"));
         assert!(super::figures(&grid, &[]).is_empty());
     }
 }

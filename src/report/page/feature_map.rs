@@ -115,6 +115,7 @@ mod tests {
         let body = figure.panels[0].body.clone().into_string();
         assert_eq!((body.matches("cloud").count(), body.matches("h0").count(), figure.legend.len()), (2, 4, 3));
         assert!(!body.contains("<i>"));
+        insta::assert_snapshot!(body.replace("><", ">\n<"));
         assert!(super::figure(&[]).is_none());
     }
 }

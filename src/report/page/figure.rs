@@ -267,6 +267,7 @@ mod tests {
     #[test]
     fn a_file_is_whole_xml_with_its_own_style() {
         let text = sample().standalone();
+        insta::assert_snapshot!(text.replace(STYLE, "(style)").replace("><", ">\n<"));
         let options = resvg::usvg::Options::default();
         assert!(resvg::usvg::Tree::from_str(&text, &options).is_ok(), "{text}");
     }

@@ -137,6 +137,7 @@ mod tests {
         let body = figure.panels[0].body.clone().into_string();
         assert_eq!((body.matches("class=\"tile\"").count(), body.matches("class=\"none\"").count()), (3, 1));
         assert!(!body.contains("<b>"), "{body}");
+        insta::assert_snapshot!(body.replace("><", ">\n<"));
     }
 
     #[test]

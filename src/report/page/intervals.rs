@@ -135,5 +135,6 @@ mod tests {
         assert_eq!(body.matches("class=\"seed\"").count(), 3, "{body}");
         assert_eq!(body.matches("class=\"whisker\"").count(), 1);
         assert!(body.contains("3 of 3 missing") && figure.panels[0].description.contains("64: 50.0; 128: none"));
+        insta::assert_snapshot!(body.replace("><", ">\n<"));
     }
 }
