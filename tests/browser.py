@@ -3,7 +3,7 @@
 network, complains of nothing, and fits screens, paper and the dark.
 
     pip install playwright          # the package alone; the browser is the system's Chromium
-    python tests/browser.py results/smoke/smoke.html target/screenshots
+    python tests/browser.py results/smoke.html target/screenshots
 
 Pictures go to the folder. Exits with 1 where a promise is broken, and where no browser is there; with --optional it then
 says so and exits with 0.

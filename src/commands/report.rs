@@ -41,7 +41,7 @@ pub struct Arguments {
     pub code: CodeArguments,
     #[command(flatten)]
     pub view: ViewArguments,
-    /// The page to write; its figures go to a folder of the same name [default: RESULTS/EXPERIMENT.html]
+    /// The page to write; its figures go to a folder beside it, `EXPERIMENT.figures` [default: RESULTS/EXPERIMENT.html]
     #[arg(long, short, value_name = "HTML")]
     pub output: Option<PathBuf>,
     /// Draw the features of this cell, numbered from 0 as `plan` shows them; may be given several times [default: the
@@ -103,11 +103,12 @@ struct Written {
     has_pictures: bool,
 }
 
-/// The page, and beside it a folder of the same name with its figures.
+/// The page, and beside it a folder with its figures.
 fn write(page: &Page, output: &Path) -> Result<Written, CommandError> {
-    let figures_folder = output.with_extension("");
+    let figures_folder = output.with_extension("figures");
     if figures_folder == output {
-        let problem = format!("`{}` has no extension: expected the name of a page, `report.html`", output.display());
+        let problem =
+            format!("`{}` is where the figures go: expected the name of a page, `report.html`", output.display());
         return Err(CommandError::Usage(problem));
     }
     std::fs::create_dir_all(&figures_folder)

@@ -71,9 +71,9 @@ fn read(place: &Workplace, name: &str) -> Vec<u8> {
 
 fn figures_lie_beside_it(place: &Workplace) {
     for name in ["means", "cost", "loss", "alignment", "uniformity", "contrastive-top1", "learning-rate", "features"] {
-        let svg = String::from_utf8(read(place, &format!("results/small/{name}.svg"))).expect("text");
+        let svg = String::from_utf8(read(place, &format!("results/small.figures/{name}.svg"))).expect("text");
         assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>") && !svg.contains("<script"), "{name}");
-        let png = place.path().join(format!("results/small/{name}.png"));
+        let png = place.path().join(format!("results/small.figures/{name}.png"));
         // Only where the system has a font.
         if png.exists() {
             assert!(std::fs::read(&png).expect("a picture").starts_with(b"\x89PNG"), "{name}");
@@ -88,7 +88,7 @@ fn one_store_makes_one_page(place: &Workplace, html: &str) {
     assert_eq!(json["page"].as_str(), Some("other/place.html"));
     assert_eq!(json["bytes"].as_u64(), Some(html.len() as u64));
     assert_eq!(page(place, "other/place.html"), html);
-    assert!(place.path().join("other/place/loss.svg").exists());
+    assert!(place.path().join("other/place.figures/loss.svg").exists());
     assert_eq!(before, entries(&place.store()), "a report writes nothing into the store");
     let linear = place.ablate(&["report", "small.ron", "--metric", "linear.top1", "-o", "linear.html"]).success();
     assert!(linear.err.contains("wrote linear.html"), "{}", linear.err);
@@ -102,8 +102,8 @@ fn entries(store: &Path) -> Vec<String> {
 fn wrong_arguments_are_told(place: &Workplace) {
     let said = place.ablate(&["report", "small.ron", "--map", "3"]).code(2);
     assert!(said.err.contains("there is no cell `3`: the file has 3 cells"), "{}", said.err);
-    let said = place.ablate(&["report", "small.ron", "-o", "page"]).code(2);
-    assert!(said.err.contains("`page` has no extension"), "{}", said.err);
+    let said = place.ablate(&["report", "small.ron", "-o", "page.figures"]).code(2);
+    assert!(said.err.contains("`page.figures` is where the figures go"), "{}", said.err);
     let said = place.ablate(&["report", "small.ron", "--metric", "knn.top9"]).code(2);
     assert!(said.err.contains("no results of metric `knn.top9`"), "{}", said.err);
 }

@@ -61,7 +61,7 @@ fn panel(map: &FeatureMap) -> Panel {
     let cloud = |class: usize| -> String {
         of_class(class).map(|(point, _)| format!("M{} {}h0", px(x.place(point[0])), px(y.place(point[1])))).collect()
     };
-    let [first, second] = projection.explained.map(|share| format!("{:.0} % of the variance", 100.0 * share));
+    let [first, second] = projection.explained.map(|share| format!("{:.0} %", 100.0 * share));
     let body = html! {
         line.axis x1=(px(MARGIN)) x2=(px(WIDTH - MARGIN)) y1=(px(BOTTOM)) y2=(px(BOTTOM)) {}
         @for class in 0..n_classes {
@@ -73,7 +73,7 @@ fn panel(map: &FeatureMap) -> Panel {
             @if !members.is_empty() { (name(&map.class_name(class), &members, (&x, &y))) }
         }
         text.name x=(px(WIDTH / 2.0)) y=(px(HEIGHT - 8.0)) text-anchor="middle" {
-            "first component: " (first) "; second: " (second)
+            (first) " of the variance across, " (second) " upwards"
         }
     };
     Panel {

@@ -219,8 +219,12 @@ fn p_note(page: &Page, grid: &Grid) -> String {
     };
     format!(
         "differences are taken seed by seed; intervals: {}; p: two-sided sign flips of the differences, corrected for \
-         {} comparisons (Holm){reach}",
+         {} (Holm){reach}",
         page.table.interval.words(),
-        page.table.n_comparisons,
+        counted(page.table.n_comparisons),
     )
+}
+
+fn counted(n_comparisons: usize) -> String {
+    if n_comparisons == 1 { "1 comparison".to_owned() } else { format!("{n_comparisons} comparisons") }
 }
