@@ -28,6 +28,10 @@ status file *arguments:
 table file *arguments:
     {{ablate}} table "$@"
 
+# Name every setting in which two results, files or presets differ
+diff first second *arguments:
+    {{ablate}} diff "$@"
+
 # Look on while a sweep runs in another terminal
 watch file *arguments:
     {{ablate}} watch "$@"

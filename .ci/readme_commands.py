@@ -15,7 +15,7 @@ ran = 0
 for command in commands:
     if not command or command.startswith(skipped):
         continue
-    takes_file = re.search(r"\b(sweep|run|plan|status|table|show-views)\b.*\.ron\b", command)
+    takes_file = re.search(r"\b(sweep|run|plan|status|table|report|watch|show-views)\b.*\.ron\b", command)
     if takes_file and "smoke.ron" not in command and "--smoke" not in command:
         command += " --smoke"
         if "lightly" not in command:
