@@ -34,7 +34,8 @@ fn two_presets_differ_in_exactly_these_fields() {
             "train.learning_rate.base 0.06 → 0.03",
             "train.learning_rate.scaling.per 128 → 256",
             "evaluate[0].k 200 → 10",
-            "evaluate[0].temperature 0.1 → 1000000.0",
+            "evaluate[0].vote none → Majority",
+            "evaluate[0].temperature 0.1 → none",
         ]
     );
     assert_eq!((json["a"].as_str(), json["is_equal"].as_bool()), (Some("preset Lightly"), Some(false)));
