@@ -160,6 +160,15 @@ pub fn origin((backend, device): (Backend, usize), arguments: &DeviceArguments) 
         threads: threads(arguments) as u32,
         jobs: 1,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: command(),
     }
+}
+
+/// As typed, but for where the program lies.
+fn command() -> String {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(program) = words.first_mut() {
+        *program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    words.join(" ")
 }

@@ -104,7 +104,10 @@ fn stage(seed: u64, name: String, key: Key, evidence: &Evidence) -> StageDetails
         provenance.details.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     details.push(("threads".to_owned(), provenance.threads.to_string()));
     details.push(("ablate".to_owned(), provenance.ablate_version.clone()));
-    details.push(("command".to_owned(), provenance.command.clone()));
+    // Where the program lay is nobody's business who reads the page elsewhere.
+    let (program, rest) = provenance.command.split_once(' ').unwrap_or((&provenance.command, ""));
+    let program = program.rsplit('/').next().unwrap_or(program);
+    details.push(("command".to_owned(), format!("{program} {rest}")));
     let failure = match stage {
         Stage::Pretrain(_) | Stage::Evaluation(_) => None,
         Stage::Failure(failure) => Some(FailureDetails {
