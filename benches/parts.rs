@@ -5,7 +5,7 @@ use ablate::device::Pool;
 use ablate::evaluate::{Features, linear_probe, nearest_neighbours};
 use ablate::executor::{self, Setting};
 use ablate::experiment::recipe::{
-    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Head, HueKind,
+    Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Dataset, DecayScope, Filter, Head, HueKind,
     Initialization, Knn, LarsFlavour, LinearProbe, Metric, Model, Numerics, Optimizer, Split, Stem,
 };
 use ablate::model::initialize::initialize;
@@ -45,7 +45,7 @@ fn simclr(blur: Option<BlurKind>) -> Vec<Augmentation> {
         hue_kind: HueKind::Float,
     };
     let mut list = vec![
-        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 4.0 / 3.0) },
+        Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 4.0 / 3.0), filter: Filter::Bilinear },
         Augmentation::HorizontalFlip { p: 0.5 },
         jitter,
         Augmentation::Grayscale { p: 0.2 },
@@ -69,7 +69,7 @@ fn views(bencher: Bencher, blur: Option<BlurKind>) {
 /// Forward, loss, backward and update; items are pairs of views.
 #[divan::bench(args = [(Stem::ImageNet, 64), (Stem::ImageNet, 256), (Stem::Cifar, 32)], sample_count = 5, sample_size = 1)]
 fn step(bencher: Bencher, (stem, batch): (Stem, usize)) {
-    let head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+    let head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
     let backbone = Backbone::ResNet18 { stem };
     let model = Model { backbone, side: 32, head, initialization: Initialization::Torchvision };
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
@@ -102,7 +102,7 @@ fn nt_xent_loss(bencher: Bencher, (n_views, width): (usize, usize)) {
 /// One update of ResNet-18 and its head.
 #[divan::bench(args = ["sgd", "lars", "adam"], sample_count = 20)]
 fn update(bencher: Bencher, name: &str) {
-    let head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false };
+    let head = Head::Mlp { layers: 2, hidden: 512, output: 128, batch_norm: true, bias: false, output_shift: true };
     let backbone = Backbone::ResNet18 { stem: Stem::Cifar };
     let model = Model { backbone, side: 32, head, initialization: Initialization::Torchvision };
     let layout = registry::plan(&model).expect("a compiled model").parameters;

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// baseline and the cell with the highest mean]
     #[arg(long, value_name = "N")]
     pub map: Vec<usize>,
+    /// Leave the images of the data set out, for a page that goes where they may not
+    #[arg(long)]
+    pub no_images: bool,
     /// Answer in JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -73,7 +76,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         Some(store) => evidence.maps(store, experiment, &grid, &arguments.map)?,
         None => Vec::new(),
     };
-    let sheets = store.as_ref().map(|store| evidence.sheets(store, experiment)).transpose()?.unwrap_or_default();
+    let shown = store.as_ref().filter(|_| !arguments.no_images);
+    let sheets = shown.map(|store| evidence.sheets(store, experiment)).transpose()?.unwrap_or_default();
     let cells = details::cells(experiment, &grid, &evidence);
     let page = Page {
         experiment,
@@ -203,6 +207,7 @@ fn commands(arguments: &Arguments) -> Vec<String> {
     of_view.extend(baseline.iter().map(|wanted| format!("--baseline {}", label(wanted))));
     let named = interval.and_then(|choice| choice.to_possible_value());
     of_view.extend(named.map(|value| format!("--interval {}", value.get_name())));
+    of_view.extend(arguments.no_images.then(|| "--no-images".to_owned()));
     let report = [vec![format!("ablate report {of_file}")], of_view].concat().join(" ");
     vec![format!("ablate sweep {of_file}"), report, format!("ablate verify {of_file} --fraction 10%")]
 }

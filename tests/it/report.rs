@@ -90,6 +90,10 @@ fn one_store_makes_one_page(place: &Workplace, html: &str) {
     assert_eq!(page(place, "other/place.html"), html);
     assert!(place.path().join("other/place.figures/loss.svg").exists());
     assert_eq!(before, entries(&place.store()), "a report writes nothing into the store");
+    assert!(html.contains("data:image/png"));
+    place.ablate(&["report", "small.ron", "--no-images", "-o", "without.html"]).success();
+    let without = page(place, "without.html");
+    assert!(!without.contains("data:image/") && without.contains("ablate report small.ron --no-images"));
     let linear = place.ablate(&["report", "small.ron", "--metric", "linear.top1", "-o", "linear.html"]).success();
     assert!(linear.err.contains("wrote linear.html"), "{}", linear.err);
     assert!(page(place, "linear.html").contains("linear.top1 in %, a line a cell"));
