@@ -7,6 +7,21 @@ use crate::explain::meaning::{Meaning, Node, Part, PartKind};
 /// Longer lists are compared as a whole: no recipe has one.
 const ALIGNED_MAX: usize = 64;
 
+/// What a meaning says nothing of because it is what it always was, by the last word of its path.
+const NEUTRAL: [(&str, &str); 6] = [
+    ("filter", "Bilinear"),
+    ("labels", "1.0"),
+    ("layer", "Backbone"),
+    ("loss", "NtXent"),
+    ("output_shift", "true"),
+    ("vote", "Weighted"),
+];
+
+fn unsaid(path: &str) -> &'static str {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    NEUTRAL.iter().find(|(name, _)| *name == last).map_or("none", |(_, value)| value)
+}
+
 /// One difference, from the first meaning to the second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
@@ -21,7 +36,7 @@ pub struct Change {
 
 impl Change {
     fn new(path: &str, from: Option<String>, to: Option<String>) -> Change {
-        let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        let word = |text: &Option<String>| text.clone().unwrap_or_else(|| unsaid(path).to_owned());
         let text = format!("{path} {} → {}", word(&from), word(&to));
         Change { path: path.to_owned(), from, to, text }
     }

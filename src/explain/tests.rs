@@ -10,7 +10,7 @@ use super::meaning::{Meaning, StageKind};
 use super::nearest::nearest;
 use super::units;
 use crate::content::{Key, Value};
-use crate::experiment::recipe::{Augmentation, Backend, Evaluation, Filter, HueKind, Knn, Metric, Optimizer};
+use crate::experiment::recipe::{Augmentation, Backend, Evaluation, Filter, HueKind, Knn, Loss, Metric, Optimizer};
 use crate::experiment::run::Run;
 use crate::report::sample;
 use crate::store::{Lookup, Store};
@@ -92,6 +92,7 @@ fn differences_are_told_in_the_words_of_a_file() {
         (|run| run.backend = Backend::Cuda, &["device cpu → cuda"]),
         (|run| run.smoke = true, &["smoke false → true"]),
         (|run| run.train.micro_batch = Some(4), &["train.micro_batch none → 4"]),
+        (|run| run.train.loss = Loss::Dcl, &["train.loss NtXent → Dcl"]),
         (|run| run.facts.digest = Key::of_bytes(b"other"), &["data set: other content"]),
         (|run| run.plans = Some(Key::of_bytes(b"lock")), &["plan lock none → e73acfadf2de"]),
         (|run| run.code = Some(Key::of_bytes(b"x")), &["counts for this program's code alone (`--code strict`)"]),

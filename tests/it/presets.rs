@@ -34,7 +34,7 @@ fn two_presets_differ_in_exactly_these_fields() {
             "train.learning_rate.base 0.06 → 0.03",
             "train.learning_rate.scaling.per 128 → 256",
             "evaluate[0].k 200 → 10",
-            "evaluate[0].vote none → Majority",
+            "evaluate[0].vote Weighted → Majority",
             "evaluate[0].temperature 0.1 → none",
         ]
     );
@@ -43,7 +43,7 @@ fn two_presets_differ_in_exactly_these_fields() {
     for expected in [
         "a: preset Lightly\nb: preset SoloLearn\nsettings, a → b\n",
         "model.backbone.stem Cifar → CifarPadded",
-        "views[0].filter none → Bicubic",
+        "views[0].filter Bilinear → Bicubic",
         "train.optimizer Sgd(momentum: 0.9,",
         "train.temperature 0.5 → 0.2",
     ] {
