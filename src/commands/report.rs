@@ -69,6 +69,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
     let evidence = Evidence::gather(store.as_ref(), &candidates)?;
     gather::tell_damage(&evidence.damage);
+    arguments.code.tell(&evidence.census);
     let table = AblationTable::of(experiment, &evidence.rows, &arguments.view.view(experiment))?;
     let grid = Grid::of(&table);
     let histories = store.as_ref().map(|store| evidence.histories(store)).transpose()?.unwrap_or_default();

@@ -208,16 +208,13 @@ impl<'a> Evidence<'a> {
         facts
     }
 
-    /// What the table does not say: results of other code, records that cannot be used.
+    /// What the table does not say: results of several builds side by side, records that cannot be used. All results of one
+    /// build are comparable, whichever program wrote the page.
     pub fn warnings(&self) -> Vec<String> {
-        let CodeCensus { stored, other, .. } = &self.census;
+        let codes: BTreeSet<&str> = self.records.values().map(|record| record.provenance.code.as_str()).collect();
         let mut warnings = Vec::new();
-        if *other > 0 {
-            let was = if *other == 1 { "was" } else { "were" };
-            warnings.push(format!(
-                "{other} of {} {was} computed by other code than this program's",
-                count(*stored, "stored stage")
-            ));
+        if codes.len() > 1 {
+            warnings.push(format!("results of {} of the program lie side by side", count(codes.len(), "build")));
         }
         if !self.damage.is_empty() {
             warnings.push(format!("{} cannot be used and counts as missing", count(self.damage.len(), "record")));
