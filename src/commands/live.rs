@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::code::now_unix_s;
 use crate::commands::progress::Display;
+use crate::device;
 use crate::runner::provenance::Origin;
 use crate::runner::{Audience, Event, Place};
 
@@ -169,7 +170,7 @@ impl Told {
     /// Without syncing: news that a power cut takes is no loss.
     fn write(&mut self) {
         self.written = Some(Instant::now());
-        (self.live.updated_unix_s, self.live.memory_bytes) = (now_unix_s(), memory_bytes());
+        (self.live.updated_unix_s, self.live.memory_bytes) = (now_unix_s(), device::process_bytes("VmRSS"));
         let Ok(text) = serde_json::to_vec(&self.live) else { return };
         let temporary = self.path.with_extension("tmp");
         let _ = self.path.parent().map(fs::create_dir_all);
@@ -205,13 +206,6 @@ pub fn read(results: &Path, experiment: &str) -> Vec<Live> {
     let mut all: Vec<Live> = items.flatten().filter_map(|item| of(item.path())).collect();
     all.sort_by(|a, b| (&a.host, a.pid).cmp(&(&b.host, b.pid)));
     all
-}
-
-/// Resident memory of this process (proc(5)).
-fn memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
-    kib.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

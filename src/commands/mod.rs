@@ -14,6 +14,7 @@ pub mod gc;
 mod in_work;
 mod interruption;
 mod live;
+pub mod look;
 mod lookup;
 pub mod open;
 mod paragraph;
@@ -96,4 +97,34 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), CommandError> {
 /// `1 run`, `2 runs`.
 pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// A word as a shell wants it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-/=+:,%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        for (word, expected) in [
+            ("a/b.ron", "a/b.ron"),
+            ("train.batch=8", "train.batch=8"),
+            ("train.batch=64", "train.batch=64"),
+            ("seeds=[0]", "'seeds=[0]'"),
+            ("seeds=[0, 1]", "'seeds=[0, 1]'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
 }

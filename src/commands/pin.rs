@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::commands::arguments::{ExperimentArguments, PlaceArguments, PlanArguments};
 use crate::commands::error::CommandError;
-use crate::commands::table::{DeviceFilter, on_every_backend};
+use crate::commands::look::{DeviceFilter, on_every_backend};
 use crate::commands::{Ending, count, lookup, open, print, print_json};
 use crate::content::Key;
 use crate::experiment::run::Run;

@@ -12,7 +12,7 @@ use crate::commands::error::CommandError;
 use crate::commands::open::Reading;
 use crate::commands::paragraph::paragraph;
 use crate::commands::survey::{self, Line, Neighbours};
-use crate::commands::{Ending, count, open, plan_lock, print, print_json};
+use crate::commands::{Ending, count, open, plan_lock, print, print_json, quoted};
 use crate::content::Key;
 use crate::device;
 use crate::experiment::recipe::Backend;
@@ -98,15 +98,6 @@ fn next(todo: &Todo, arguments: &ExperimentArguments) -> String {
     let smoke = arguments.smoke.then(|| "--smoke".to_owned());
     let all: Vec<String> = ["ablate".to_owned(), verb.to_owned()].into_iter().chain(words).chain(smoke).collect();
     all.join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "._-=/:,+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// What a sweep would compute. Equal cells share their stages; a failure that repeats itself is left alone.
@@ -339,18 +330,6 @@ fn run_json(experiment: &Experiment, line: &Line, neighbours: Option<&Neighbours
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_next_command_is_fit_for_a_shell() {
-        for (word, expected) in [
-            ("a/b.ron", "a/b.ron"),
-            ("train.batch=8", "train.batch=8"),
-            ("seeds=[0]", "'seeds=[0]'"),
-            ("it's", "'it'\\''s'"),
-        ] {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 
     #[test]
     fn seeds_say_what_they_can_show() {

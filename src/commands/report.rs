@@ -10,12 +10,12 @@ use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::commands::arguments::{ExperimentArguments, PlanArguments};
-use crate::commands::code::CodeArguments;
+use crate::commands::arguments::ExperimentArguments;
 use crate::commands::error::CommandError;
+use crate::commands::look::LookArguments;
 use crate::commands::report::evidence::Evidence;
-use crate::commands::table::{DeviceFilter, ViewArguments, on_every_backend};
-use crate::commands::{Ending, count, gather, open, print_json};
+use crate::commands::table::ViewArguments;
+use crate::commands::{Ending, count, gather, open, print_json, quoted};
 use crate::experiment::{AxisLabel, Experiment};
 use crate::report::atomic_file::write_atomically;
 use crate::report::page::figure::Figure;
@@ -32,13 +32,7 @@ const DOWNLOAD_BYTES_MAX: usize = 1_500_000;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    pub experiment: ExperimentArguments,
-    #[command(flatten)]
-    pub filter: DeviceFilter,
-    #[command(flatten)]
-    pub plans: PlanArguments,
-    #[command(flatten)]
-    pub code: CodeArguments,
+    pub look: LookArguments,
     #[command(flatten)]
     pub view: ViewArguments,
     /// The page to write; its figures go to a folder beside it, `EXPERIMENT.figures` [default: RESULTS/EXPERIMENT.html]
@@ -57,8 +51,7 @@ pub struct Arguments {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
-    experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
+    let experiments = arguments.look.experiments()?;
     let candidates: Vec<&Experiment> = experiments.iter().map(|(_, experiment)| experiment).collect();
     // Backends differ in runs and keys alone.
     let experiment = *candidates.first().expect("at least one backend takes the file");
@@ -66,10 +59,10 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         let cells = count(experiment.cells.len(), "cell");
         return Err(CommandError::Usage(format!("there is no cell `{cell}`: the file has {cells}, numbered from 0")));
     }
-    let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
+    let store = arguments.look.store()?;
     let evidence = Evidence::gather(store.as_ref(), &candidates)?;
     gather::tell_damage(&evidence.damage);
-    arguments.code.tell(&evidence.census);
+    arguments.look.code.tell(&evidence.census);
     let table = AblationTable::of(experiment, &evidence.rows, &arguments.view.view(experiment))?;
     let grid = Grid::of(&table);
     let histories = store.as_ref().map(|store| evidence.histories(store)).transpose()?.unwrap_or_default();
@@ -93,7 +86,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         downloads: &downloads(experiment, &table, &evidence)?,
         commands: commands(arguments),
     };
-    let folder = open::results_folder(&arguments.experiment.places, experiment.smoke);
+    let folder = open::results_folder(&arguments.look.experiment.places, experiment.smoke);
     let output = arguments.output.clone().unwrap_or_else(|| folder.join(format!("{}.html", experiment.name)));
     let written = write(&page, &output)?;
     tell(arguments, &written)?;
@@ -189,7 +182,7 @@ fn downloads(
 
 /// What to type to have the results and this page again.
 fn commands(arguments: &Arguments) -> Vec<String> {
-    let ExperimentArguments { file, overrides, smoke, .. } = &arguments.experiment;
+    let ExperimentArguments { file, overrides, smoke, .. } = &arguments.look.experiment;
     let mut of_file = quoted(&file.to_string_lossy());
     for change in overrides {
         of_file.push_str(&format!(" {}", quoted(change)));
@@ -211,27 +204,4 @@ fn commands(arguments: &Arguments) -> Vec<String> {
     of_view.extend(arguments.no_images.then(|| "--no-images".to_owned()));
     let report = [vec![format!("ablate report {of_file}")], of_view].concat().join(" ");
     vec![format!("ablate sweep {of_file}"), report, format!("ablate verify {of_file} --fraction 10%")]
-}
-
-/// As a shell wants it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/=+:,%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(quoted("train.batch=64"), "train.batch=64");
-        assert_eq!(quoted("seeds=[0, 1]"), "'seeds=[0, 1]'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

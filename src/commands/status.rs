@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::json;
 
-use crate::commands::arguments::{ExperimentArguments, OutputArguments, PlanArguments};
-use crate::commands::code::CodeArguments;
+use crate::commands::arguments::OutputArguments;
 use crate::commands::error::CommandError;
-use crate::commands::table::{DeviceFilter, mixes, on_every_backend};
-use crate::commands::{Ending, count, gather, in_work, open, print, print_json, survey};
+use crate::commands::look::{LookArguments, mixes};
+use crate::commands::survey::Standing;
+use crate::commands::{Ending, count, gather, in_work, print, print_json, survey};
 use crate::content::Key;
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
@@ -19,13 +19,7 @@ use crate::store::Store;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    pub experiment: ExperimentArguments,
-    #[command(flatten)]
-    pub filter: DeviceFilter,
-    #[command(flatten)]
-    pub plans: PlanArguments,
-    #[command(flatten)]
-    pub code: CodeArguments,
+    pub look: LookArguments,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -42,16 +36,15 @@ struct Count {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
-    experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
-    let store = open::existing_store(&arguments.experiment.places, arguments.experiment.smoke)?;
+    let experiments = arguments.look.experiments()?;
+    let store = arguments.look.store()?;
     let (mut census, mut seen) = (CodeCensus::default(), BTreeSet::new());
     let mut of = |(backend, experiment): &(Backend, Experiment)| {
         counted(store.as_ref(), (*backend, experiment), &mut census, &mut seen)
     };
     let counts: Vec<Count> = experiments.iter().map(&mut of).collect::<Result<_, _>>()?;
     let in_work = in_work::of(store.as_ref(), &experiments)?;
-    arguments.code.tell(&census);
+    arguments.look.code.tell(&census);
     let name = &experiments[0].1.name;
     if arguments.output.json {
         let backend = |count: &Count| json!({ "backend": count.backend.name(), "complete": count.complete, "partial": count.partial, "failed": count.failed, "missing": count.missing });
@@ -89,19 +82,15 @@ fn counted(
     let mut damage = Vec::new();
     let mut count = Count { backend, complete: 0, partial: 0, failed: 0, missing: 0 };
     for line in survey::survey(store, experiment, census, seen)? {
-        let stages = || std::iter::once(&line.training).chain(&line.evaluations);
-        damage.extend(stages().filter_map(|verdict| match verdict {
+        damage.extend(line.stages().filter_map(|verdict| match verdict {
             Verdict::Again { damage } => Some(damage.clone()),
             Verdict::Stored | Verdict::New | Verdict::Failed { .. } => None,
         }));
-        let place = if line.is_complete() {
-            &mut count.complete
-        } else if stages().any(|verdict| matches!(verdict, Verdict::Failed { .. })) {
-            &mut count.failed
-        } else if stages().any(|verdict| *verdict == Verdict::Stored) {
-            &mut count.partial
-        } else {
-            &mut count.missing
+        let place = match line.standing() {
+            Standing::Complete => &mut count.complete,
+            Standing::Failed => &mut count.failed,
+            Standing::Partial => &mut count.partial,
+            Standing::Missing => &mut count.missing,
         };
         *place += 1;
     }

@@ -27,6 +27,17 @@ pub struct Line<'a> {
     pub evaluations: Vec<Verdict>,
 }
 
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Complete,
+    /// Some stage gave no result.
+    Failed,
+    /// Some stages are stored.
+    Partial,
+    Missing,
+}
+
 /// The nearest stored stage of each missing one.
 #[derive(Debug, Default)]
 pub struct Neighbours {
@@ -94,12 +105,29 @@ fn origin<T>(key: Key, state: &State<T>) -> Option<Origin> {
 
 impl Line<'_> {
     pub fn is_complete(&self) -> bool {
-        self.training == Verdict::Stored && self.evaluations.iter().all(|verdict| *verdict == Verdict::Stored)
+        self.stages().all(|verdict| *verdict == Verdict::Stored)
+    }
+
+    /// The training and then the evaluations.
+    pub fn stages(&self) -> impl Iterator<Item = &Verdict> {
+        std::iter::once(&self.training).chain(&self.evaluations)
+    }
+
+    pub fn standing(&self) -> Standing {
+        if self.is_complete() {
+            Standing::Complete
+        } else if self.stages().any(|verdict| matches!(verdict, Verdict::Failed { .. })) {
+            Standing::Failed
+        } else if self.stages().any(|verdict| *verdict == Verdict::Stored) {
+            Standing::Partial
+        } else {
+            Standing::Missing
+        }
     }
 
     /// Nothing of it was ever computed here.
     pub fn is_untouched(&self) -> bool {
-        self.training == Verdict::New && self.evaluations.iter().all(|verdict| *verdict == Verdict::New)
+        self.stages().all(|verdict| *verdict == Verdict::New)
     }
 
     /// Whether a sweep computes something of it: what hangs on a training that fails again is left alone.

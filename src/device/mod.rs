@@ -69,3 +69,16 @@ pub fn processor_name() -> String {
     });
     from_linux.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
+
+/// What Linux says of this process by that name (proc(5), `/proc/self/status`); none on other systems.
+pub fn process_status(name: &str) -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.trim().to_owned())
+}
+
+/// As [`process_status`], of an amount of memory.
+pub fn process_bytes(name: &str) -> Option<u64> {
+    let kib: u64 = process_status(name)?.strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}

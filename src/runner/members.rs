@@ -45,8 +45,6 @@ struct Glance {
     pretrain: Key,
     is_complete: bool,
     needed: Needed,
-    /// Where another run of the sweep keeps the training.
-    of_evaluations: Needed,
 }
 
 impl Sweep<'_> {
@@ -106,23 +104,24 @@ impl Sweep<'_> {
         let glance = |(_, run): &(Place, &Run)| {
             let Inspected { keys, state } = results::inspect_run(self.store, run)?;
             let is_complete = state.is_complete();
-            let needed = if is_complete { Needed::default() } else { missing_bytes(run, &state, true) };
-            let of_evaluations = if is_complete { Needed::default() } else { missing_bytes(run, &state, false) };
-            Ok(Glance { pretrain: keys.pretrain, is_complete, needed, of_evaluations })
+            let needed = if is_complete { Needed::default() } else { missing_bytes(run, &state) };
+            Ok(Glance { pretrain: keys.pretrain, is_complete, needed })
         };
         runs.par_iter().map(glance).collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Refuses to begin what cannot be kept. Runs that share a training need it once.
     fn check_room(&self, glances: &[Glance], room: &Room, n_members: usize) -> Result<(), RunnerError> {
-        let mut all = Needed::default();
+        let (mut kept_bytes, mut passing_bytes) = (0, 0);
         let mut seen = BTreeSet::new();
-        for glance in glances.iter().filter(|glance| !glance.is_complete) {
-            let needed = if seen.insert(glance.pretrain) { glance.needed } else { glance.of_evaluations };
-            all.kept_bytes += needed.kept_bytes;
-            all.passing_bytes = all.passing_bytes.max(needed.passing_bytes);
+        for Glance { pretrain, needed, .. } in glances.iter().filter(|glance| !glance.is_complete) {
+            kept_bytes += needed.evaluations_bytes;
+            if seen.insert(pretrain) {
+                kept_bytes += needed.training_bytes;
+                passing_bytes = needed.passing_bytes.max(passing_bytes);
+            }
         }
-        let needed_bytes = all.kept_bytes + n_members as u64 * all.passing_bytes;
+        let needed_bytes = kept_bytes + n_members as u64 * passing_bytes;
         match room.lacks(self.store, needed_bytes) {
             Some(shortage) if needed_bytes > 0 => Err(RunnerError::NoRoom(shortage)),
             Some(_) | None => Ok(()),

@@ -34,6 +34,7 @@ use crate::record::{Failure, FailureKind};
 use crate::results::{self, State};
 use crate::runner::journal::Journal;
 use crate::runner::provenance::Origin;
+use crate::runner::room::Needed;
 use crate::runner::shelf::Shelf;
 use crate::store::{Store, StoreError};
 use crate::train::{Progress, Request};
@@ -210,8 +211,9 @@ impl Runner<'_> {
         if self.request() != Request::Go {
             return Ok(Outcome::Interrupted);
         }
-        let needed = room::missing_bytes(run, &known, true);
-        if let Some(shortage) = self.room.lacks(self.store, needed.kept_bytes + needed.passing_bytes) {
+        let Needed { training_bytes, evaluations_bytes, passing_bytes } = room::missing_bytes(run, &known);
+        let needed_bytes = training_bytes + evaluations_bytes + passing_bytes;
+        if let Some(shortage) = self.room.lacks(self.store, needed_bytes) {
             return Ok(Outcome::NoRoom(shortage));
         }
         let dataset = self.shelf.dataset(run)?;

@@ -1,6 +1,7 @@
 //! From a finished stage to the record the store keeps of it.
 
 use crate::content::Key;
+use crate::device;
 use crate::evaluate::answer::Answer;
 use crate::experiment;
 use crate::experiment::recipe::Evaluation;
@@ -33,7 +34,7 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
         loss_last_epoch: last,
         loss_ratio: last.and_then(|loss| loss_ratio(run.train.loss, loss, 2 * run.train.batch as usize)),
         epochs: trained.epochs.clone(),
-        peak_memory_bytes: peak_memory_bytes(),
+        peak_memory_bytes: device::process_bytes("VmHWM"),
     }
 }
 
@@ -57,12 +58,4 @@ pub fn evaluation(
         notes: answer.notes.clone(),
         seconds: begun.seconds(),
     }
-}
-
-/// The process's peak resident memory so far, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib: u64 =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -94,25 +94,27 @@ pub fn bytes_needed(run: &Run) -> u64 {
     size.training_bytes + size.evaluation_bytes * run.evaluate.len() as u64 + size.features_bytes
 }
 
-/// What the missing stages of a run leave in the store, and what training takes in passing. `counts_training` is false
-/// where another run of the sweep shares the training and counts it.
-pub(super) fn missing_bytes(run: &Run, state: &RunState, counts_training: bool) -> Needed {
+/// What the missing stages of a run leave in the store, and what training takes in passing.
+pub(super) fn missing_bytes(run: &Run, state: &RunState) -> Needed {
     let size = Size::of(run);
-    let is_there = matches!(state.pretrain, State::Hit(_)) && !state.checkpoint_dropped();
-    let trains = counts_training && !is_there;
+    let trains = !matches!(state.pretrain, State::Hit(_)) || state.checkpoint_dropped();
     let n_missing = state.evaluations.iter().filter(|state| !matches!(state, State::Hit(_))).count() as u64;
     let features_bytes = if n_missing > 0 { size.features_bytes } else { 0 };
-    let training_bytes = if trains { size.training_bytes } else { 0 };
-    // A checkpoint to resume from is written beside the last one before it takes its place.
-    let passing_bytes = if trains { 2 * size.checkpoint_bytes } else { 0 };
-    Needed { kept_bytes: training_bytes + n_missing * size.evaluation_bytes + features_bytes, passing_bytes }
+    Needed {
+        training_bytes: if trains { size.training_bytes } else { 0 },
+        evaluations_bytes: n_missing * size.evaluation_bytes + features_bytes,
+        // A checkpoint to resume from is written beside the last one before it takes its place.
+        passing_bytes: if trains { 2 * size.checkpoint_bytes } else { 0 },
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Needed {
+    /// For good; once for all runs that share the training.
+    pub training_bytes: u64,
     /// For good.
-    pub kept_bytes: u64,
-    /// While it is under way.
+    pub evaluations_bytes: u64,
+    /// While training is under way.
     pub passing_bytes: u64,
 }
 

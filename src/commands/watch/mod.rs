@@ -17,12 +17,11 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::commands::arguments::{ExperimentArguments, PlanArguments};
-use crate::commands::code::{CodeArguments, now_unix_s};
+use crate::commands::code::now_unix_s;
 use crate::commands::error::CommandError;
+use crate::commands::look::LookArguments;
 use crate::commands::progress::names;
 use crate::commands::survey::{self, Line};
-use crate::commands::table::{DeviceFilter, on_every_backend};
 use crate::commands::watch::screen::Screen;
 use crate::commands::{Ending, live, open, print};
 use crate::experiment::Experiment;
@@ -44,13 +43,7 @@ const TEXT_WIDTH: u16 = 80;
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    pub experiment: ExperimentArguments,
-    #[command(flatten)]
-    pub filter: DeviceFilter,
-    #[command(flatten)]
-    pub plans: PlanArguments,
-    #[command(flatten)]
-    pub code: CodeArguments,
+    pub look: LookArguments,
     /// Print what there is to see once, as text, and leave; so it does where stdout is no terminal
     #[arg(long)]
     pub once: bool,
@@ -65,8 +58,7 @@ struct Scene {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let mut experiments = on_every_backend(&arguments.experiment, &arguments.filter, &arguments.plans)?;
-    experiments.iter_mut().for_each(|(_, experiment)| arguments.code.put_into(experiment));
+    let experiments = arguments.look.experiments()?;
     let names = names(&experiments[0].1);
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let scene = Scene { arguments: arguments.clone(), experiments, names, host };
@@ -81,8 +73,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
 
 impl Scene {
     fn survey(&self) -> Result<Vec<Line<'_>>, CommandError> {
-        let places = &self.arguments.experiment.places;
-        let store = open::existing_store(places, self.arguments.experiment.smoke)?;
+        let store = self.arguments.look.store()?;
         let mut best: Option<Vec<Line>> = None;
         for (_, experiment) in &self.experiments {
             let lines = survey::survey(store.as_ref(), experiment, &mut CodeCensus::default(), &mut BTreeSet::new())?;
@@ -96,7 +87,7 @@ impl Scene {
 
     fn screen(&self, lines: &[Line]) -> Screen {
         let experiment = &self.experiments[0].1;
-        let arguments = &self.arguments.experiment;
+        let arguments = &self.arguments.look.experiment;
         let results = open::results_folder(&arguments.places, arguments.smoke);
         let mut live = live::read(&results, &experiment.name);
         live.retain(|of| of.is_alive(&self.host, now_unix_s()));

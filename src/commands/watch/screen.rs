@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::commands::live::{Live, LiveStage};
-use crate::commands::survey::Line;
+use crate::commands::survey::{Line, Standing};
 use crate::experiment::Experiment;
 use crate::experiment::run::Run;
 use crate::explain::Verdict;
@@ -89,8 +89,7 @@ impl Screen {
             processes.push(Process { host, pid: of.pid, device, images_per_s, memory_bytes });
         }
         for line in lines.iter().filter(|line| states[&place(line)] == State::Failed) {
-            let stages = std::iter::once(&line.training).chain(&line.evaluations);
-            let message = stages.filter_map(failure).next().unwrap_or_default();
+            let message = line.stages().filter_map(failure).next().unwrap_or_default();
             failures.push(format!("{}: {message}", name(&place(line))));
         }
         let state = |cell: usize, seed: u64| states.get(&Place { cell, seed }).copied().unwrap_or(State::ToDo);
@@ -134,15 +133,11 @@ fn label(experiment: &Experiment, labels: &[String]) -> String {
 }
 
 fn stored_state(line: &Line) -> State {
-    let stages = || std::iter::once(&line.training).chain(&line.evaluations);
-    if line.is_complete() {
-        State::Stored
-    } else if stages().any(|verdict| failure(verdict).is_some()) {
-        State::Failed
-    } else if stages().any(|verdict| *verdict == Verdict::Stored) {
-        State::Partial
-    } else {
-        State::ToDo
+    match line.standing() {
+        Standing::Complete => State::Stored,
+        Standing::Failed => State::Failed,
+        Standing::Partial => State::Partial,
+        Standing::Missing => State::ToDo,
     }
 }
 
