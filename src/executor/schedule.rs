@@ -7,7 +7,7 @@ use crate::executor::layout::{Lifetime, place};
 use crate::model::plan::{Activation, Op, Plan, Shape, ValueId};
 use crate::ops::batch::Batch;
 use crate::ops::conv2d::Convolution;
-use crate::ops::conv2d::weight_gradient::scratch_len;
+use crate::ops::conv2d::cpu::scratch_len;
 
 /// How the gradient of an operation's input is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +91,12 @@ impl Schedule {
         self.gradients[value.0].clone()
     }
 
-    /// The most that a convolution needs to work in on its way back.
+    /// The most that a convolution needs to work in.
     pub fn longest_scratch(&self, plan: &Plan) -> usize {
         let needed = |op: &Op| match *op {
             Op::Conv2d { input, output, window, .. } => {
                 let convolution = Convolution { input: self.batch(input), output: self.batch(output), window };
-                scratch_len(&convolution).max(convolution.weight_len())
+                scratch_len(&convolution)
             }
             Op::BatchNorm { .. }
             | Op::Activate { .. }

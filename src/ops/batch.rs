@@ -135,6 +135,65 @@ impl Batch {
             });
     }
 
+    /// Calls `work` with every band of `R` rows of the images of one block, each row's part of `data` and of `partials`
+    /// apart. Rows of the last band that lie below the map are empty.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    pub fn for_each_band<const R: usize, T: Send>(
+        &self,
+        data: &mut [f32],
+        partials: &mut [T],
+        work: impl Fn(Block, [&mut [f32]; R], [&mut [T]; R]) + Sync,
+    ) {
+        assert_eq!(data.len(), self.len(), "a batch of {self:?}");
+        if self.is_empty() {
+            return;
+        }
+        assert!(partials.len().is_multiple_of(self.n_blocks()), "{} partials for {self:?}", partials.len());
+        let row_partials = partials.len() / self.height;
+        let row_len = self.images * self.row_len();
+        let mut partials = partials;
+        let bands: Vec<_> = data
+            .chunks_mut(R * row_len)
+            .map(|data| {
+                let rest = std::mem::take(&mut partials);
+                let (own, rest) = rest.split_at_mut(row_partials * (data.len() / row_len));
+                partials = rest;
+                (data, own)
+            })
+            .collect();
+        bands.into_par_iter().enumerate().for_each(|(band, (data, partials))| {
+            let rows = Rows { data: split(data, row_len), partials: split(partials, row_partials) };
+            self.halve(band * R, 0..self.views * self.blocks_per_view(), rows, &work);
+        });
+    }
+
+    /// Halves the blocks of a band until one is left.
+    fn halve<const R: usize, T: Send>(
+        &self,
+        row: usize,
+        blocks: Range<usize>,
+        mut rows: Rows<R, T>,
+        work: &(impl Fn(Block, [&mut [f32]; R], [&mut [T]; R]) + Sync),
+    ) {
+        let first = Block { row, ..self.block(blocks.start) };
+        if blocks.len() == 1 {
+            return work(first, rows.data, rows.partials);
+        }
+        let middle = blocks.start + blocks.len() / 2;
+        let images = self.block(middle).first_image - first.first_image;
+        let per_block = rows.partials[0].len() / blocks.len();
+        let rest = Rows {
+            data: split_off(&mut rows.data, images * self.row_len()),
+            partials: split_off(&mut rows.partials, (middle - blocks.start) * per_block),
+        };
+        rayon::join(
+            || self.halve(row, blocks.start..middle, rows, work),
+            || self.halve(row, middle..blocks.end, rest, work),
+        );
+    }
+
     /// Copies images × height × width × channels into this layout.
     pub fn from_images(&self, images: &[f32], out: &mut [f32]) {
         self.from_images_at(images, |image| image, out);
@@ -150,6 +209,32 @@ impl Batch {
             }
         });
     }
+}
+
+/// The same part of each of a band's rows.
+struct Rows<'a, const R: usize, T> {
+    data: [&'a mut [f32]; R],
+    partials: [&'a mut [T]; R],
+}
+
+/// Pieces of `len`, as far as `whole` reaches.
+pub fn split<T, const R: usize>(whole: &mut [T], len: usize) -> [&mut [T]; R] {
+    let mut rest = whole;
+    std::array::from_fn(|_| {
+        let (piece, tail) = std::mem::take(&mut rest).split_at_mut_checked(len).unwrap_or_default();
+        rest = tail;
+        piece
+    })
+}
+
+/// Cuts each slice at `len` and hands out what comes behind; empty ones stay so.
+pub fn split_off<'a, T, const R: usize>(slices: &mut [&'a mut [T]; R], len: usize) -> [&'a mut [T]; R] {
+    std::array::from_fn(|index| {
+        let whole = std::mem::take(&mut slices[index]);
+        let (head, tail) = whole.split_at_mut(len.min(whole.len()));
+        slices[index] = head;
+        tail
+    })
 }
 
 #[cfg(test)]
@@ -181,6 +266,28 @@ mod tests {
         check(140, 2, &[(0, 0, 64), (0, 64, 6), (1, 70, 64), (1, 134, 6)]);
         check(65, 1, &[(0, 0, 64), (0, 64, 1)]);
         check(0, 2, &[]);
+    }
+
+    #[test]
+    fn bands_are_the_rows_of_each_block() {
+        for (height, images) in [(8, 140), (2, 6), (7, 260)] {
+            let batch = Batch::new(Shape::Map { channels: 3, height, width: 5 }, images, 2);
+            let mut data = vec![-1.0; batch.len()];
+            let mut seen = vec![None; batch.n_blocks()];
+            batch.for_each_band(&mut data, &mut seen, |block, rows: [&mut [f32]; 4], seen| {
+                for (step, (row, seen)) in rows.into_iter().zip(seen).enumerate().filter(|(_, row)| !row.0.is_empty()) {
+                    let block = Block { row: block.row + step, ..block };
+                    assert_eq!(row.len(), batch.range(&block).len());
+                    row.fill(batch.range(&block).start as f32);
+                    seen[0] = Some(block);
+                }
+            });
+            assert_eq!(seen, (0..batch.n_blocks()).map(|index| Some(batch.block(index))).collect::<Vec<_>>());
+            for block in seen.into_iter().flatten() {
+                let range = batch.range(&block);
+                assert!(data[range.clone()].iter().all(|value| *value == range.start as f32));
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! small ones are summed here: each element is the same chain of operations on every machine and however rows are cut.
 #![allow(unsafe_code)]
 
-use crate::ops::wide::wide;
+use pulp::{Arch, Simd, with_simd};
 
 /// Longest inner dimension of one call.
 pub const DEPTH: usize = 512;
@@ -121,7 +121,7 @@ pub fn multiply(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bo
         if order_differs(out, left, right, depth) {
             let left = Matrix { data: left_data, columns: depth, ..left };
             let right = Matrix { data: right_data, rows: depth, ..right };
-            wide(|| multiply_small(out, left, right, accumulate));
+            multiply_small(out, left, right, accumulate);
             continue;
         }
         // SAFETY: `Matrix` and `MatrixMut` are only built when their last element lies inside their slice, and strides are
@@ -160,8 +160,15 @@ fn order_differs(out: &MatrixMut, left: Matrix, right: Matrix, depth: usize) -> 
 }
 
 /// The same sums as `gemm`'s, one element after another.
+#[with_simd(multiply_small = Arch::new())]
 #[inline(always)]
-fn multiply_small(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bool) {
+fn multiply_small_simd<'a, 'b, S: Simd>(
+    _: S,
+    out: &'a mut MatrixMut<'b>,
+    left: Matrix<'a>,
+    right: Matrix<'a>,
+    accumulate: bool,
+) {
     const LANES: usize = 16;
     for i in 0..out.rows {
         for first in (0..out.columns).step_by(LANES) {

@@ -97,7 +97,6 @@ const UNSAFE_FILES: &[&str] = &[
     "src/device/cuda/libraries.rs",
     "src/device/emulator/library.rs",
     "src/ops/gemm.rs",
-    "src/ops/wide.rs",
 ];
 
 const FILE_LINES_MAX: usize = 400;

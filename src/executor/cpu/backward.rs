@@ -59,10 +59,9 @@ impl CpuExecutor {
         if flow == Flow::Skip {
             return;
         }
-        let transposed = &mut self.scratch[..shapes.weight_len()];
-        conv2d::cpu::transpose_weight(&shapes, &self.parameters[range], transposed);
         let [dy, dx] = parts(&mut self.arena, [schedule.gradient(output), schedule.gradient(input)]);
-        conv2d::cpu::backward_input(&shapes, dy, transposed, dx, flow == Flow::Accumulate);
+        let weight = &self.parameters[range];
+        conv2d::cpu::backward_input(&shapes, dy, weight, &mut self.scratch, dx, flow == Flow::Accumulate);
     }
 
     fn backward_normalization(&mut self, index: usize, flows: [Flow; 2]) {

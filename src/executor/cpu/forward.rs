@@ -76,10 +76,18 @@ impl CpuExecutor {
                 match self.summed_for[index].and_then(|norm| self.normalizations[norm].as_mut()) {
                     Some(norm) => {
                         let sums = batch_norm::cpu::sum_block;
-                        conv2d::cpu::forward(&shapes, x, weight, y, &mut norm.partials, sums);
+                        conv2d::cpu::forward(&shapes, x, weight, &mut self.scratch, y, &mut norm.partials, sums);
                     }
                     None => {
-                        conv2d::cpu::forward(&shapes, x, weight, y, &mut vec![(); shapes.output.n_blocks()], |_, _| {});
+                        conv2d::cpu::forward(
+                            &shapes,
+                            x,
+                            weight,
+                            &mut self.scratch,
+                            y,
+                            &mut vec![(); shapes.output.n_blocks()],
+                            |_, _| {},
+                        );
                     }
                 }
             }
@@ -87,7 +95,15 @@ impl CpuExecutor {
                 let schedule = &self.evaluation;
                 let [x, y] = parts(&mut self.arena, [schedule.value(input), schedule.value(output)]);
                 let shapes = Convolution { input: schedule.batch(input), output: schedule.batch(output), window };
-                conv2d::cpu::forward(&shapes, x, weight, y, &mut vec![(); shapes.output.n_blocks()], |_, _| {});
+                conv2d::cpu::forward(
+                    &shapes,
+                    x,
+                    weight,
+                    &mut self.scratch,
+                    y,
+                    &mut vec![(); shapes.output.n_blocks()],
+                    |_, _| {},
+                );
             }
         }
     }

@@ -55,7 +55,7 @@ pub struct CpuExecutor {
     training: Schedule,
     evaluation: Schedule,
     arena: Vec<f32>,
-    /// Of the convolution that is going backward: parts of its weight's gradient, then its weight transposed.
+    /// Of the convolution at work: its weight as a pass reads it, or parts of its gradient.
     scratch: Vec<f32>,
     parameters: Vec<f32>,
     gradients: Vec<f32>,

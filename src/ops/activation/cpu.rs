@@ -3,7 +3,7 @@
 use crate::model::plan::Activation;
 use crate::ops::activation::{relu, silu, silu_derivative};
 use crate::ops::batch::Batch;
-use crate::ops::wide::wide;
+use pulp::{Arch, Simd, with_simd};
 
 /// y = activation(x).
 pub fn forward(batch: &Batch, activation: Activation, x: &[f32], y: &mut [f32]) {
@@ -11,7 +11,7 @@ pub fn forward(batch: &Batch, activation: Activation, x: &[f32], y: &mut [f32]) 
         let x = &x[batch.range(&block)];
         match activation {
             Activation::Identity => y.copy_from_slice(x),
-            Activation::Relu => wide(|| map(x, y, relu)),
+            Activation::Relu => relu_of(x, y),
             Activation::Silu => map(x, y, silu),
         }
     });
@@ -26,7 +26,7 @@ pub fn backward(batch: &Batch, activation: Activation, x: &[f32], y: &[f32], gra
         Activation::Identity => {}
         Activation::Relu => {
             let y = &y[batch.range(&block)];
-            wide(|| scale(y, gradient, |y| if y > 0.0 { 1.0 } else { 0.0 }));
+            keep_positive(y, gradient);
         }
         Activation::Silu => scale(&x[batch.range(&block)], gradient, silu_derivative),
     });
@@ -36,7 +36,7 @@ pub fn backward(batch: &Batch, activation: Activation, x: &[f32], y: &[f32], gra
 pub fn accumulate(batch: &Batch, values: &[f32], out: &mut [f32]) {
     batch.for_each_block(out, |block, out| {
         let values = &values[batch.range(&block)];
-        wide(|| out.iter_mut().zip(values).for_each(|(out, value)| *out += value));
+        add_to(values, out);
     });
 }
 
@@ -44,8 +44,38 @@ pub fn accumulate(batch: &Batch, values: &[f32], out: &mut [f32]) {
 pub fn add(batch: &Batch, left: &[f32], right: &[f32], out: &mut [f32]) {
     batch.for_each_block(out, |block, out| {
         let (left, right) = (&left[batch.range(&block)], &right[batch.range(&block)]);
-        wide(|| out.iter_mut().zip(left).zip(right).for_each(|((out, left), right)| *out = left + right));
+        sum(left, right, out);
     });
+}
+
+#[with_simd(relu_of = Arch::new())]
+#[inline(always)]
+fn relu_of_simd<'a, S: Simd>(_: S, x: &'a [f32], y: &'a mut [f32]) {
+    map(x, y, relu);
+}
+
+#[with_simd(keep_positive = Arch::new())]
+#[inline(always)]
+fn keep_positive_simd<'a, S: Simd>(_: S, y: &'a [f32], gradient: &'a mut [f32]) {
+    for (gradient, y) in gradient.iter_mut().zip(y) {
+        *gradient *= if *y > 0.0 { 1.0 } else { 0.0 };
+    }
+}
+
+#[with_simd(add_to = Arch::new())]
+#[inline(always)]
+fn add_to_simd<'a, S: Simd>(_: S, values: &'a [f32], out: &'a mut [f32]) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out += value;
+    }
+}
+
+#[with_simd(sum = Arch::new())]
+#[inline(always)]
+fn sum_simd<'a, S: Simd>(_: S, left: &'a [f32], right: &'a [f32], out: &'a mut [f32]) {
+    for ((out, left), right) in out.iter_mut().zip(left).zip(right) {
+        *out = left + right;
+    }
 }
 
 #[inline(always)]

@@ -2,13 +2,13 @@
 // One index into many arrays, as in the formula.
 #![allow(clippy::needless_range_loop)]
 
+use pulp::{Arch, Simd, with_simd};
 use rayon::prelude::*;
 
 use crate::model::plan::Activation;
 use crate::ops::activation::{relu, silu, silu_derivative};
 use crate::ops::batch::Batch;
 use crate::ops::batch_norm::{Normalization, Statistics};
-use crate::ops::wide::wide;
 
 /// Channels summed at once: their f64 sums fit the registers.
 const LANES: usize = 16;
@@ -56,7 +56,7 @@ pub enum InputGradient<'a> {
 /// Sums of x and x² of one block into 2 × channels.
 pub fn sum_block(x: &[f32], sums: &mut [f64]) {
     let (sum, squares) = sums.split_at_mut(sums.len() / 2);
-    wide(|| sum_squares(x, sum, squares));
+    sum_squares(x, sum, squares);
 }
 
 /// Partial sums of x and x² where the operation before did not leave them.
@@ -67,8 +67,9 @@ pub fn sum(normalization: &mut Normalization, x: &[f32]) {
     });
 }
 
+#[with_simd(sum_squares = Arch::new())]
 #[inline(always)]
-fn sum_squares(x: &[f32], sum: &mut [f64], squares: &mut [f64]) {
+fn sum_squares_simd<'a, S: Simd>(_: S, x: &'a [f32], sum: &'a mut [f64], squares: &'a mut [f64]) {
     let tiles = sum.len() / LANES * LANES;
     for first in (0..tiles).step_by(LANES) {
         sum_squares_tile::<LANES>(x, first, sum, squares);
@@ -150,11 +151,11 @@ impl<'a> Channels<'a> {
 
     fn forward(&self, activation: Activation, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
         match (activation, residual) {
-            (Activation::Identity, None) => wide(|| self.apply(x, y, |z| z)),
-            (Activation::Relu, None) => wide(|| self.apply(x, y, relu)),
+            (Activation::Identity, None) => apply(self, x, y),
+            (Activation::Relu, None) => apply_relu(self, x, y),
             (Activation::Silu, None) => self.apply(x, y, silu),
-            (Activation::Identity, Some(residual)) => wide(|| self.apply_with(x, residual, y, |z| z)),
-            (Activation::Relu, Some(residual)) => wide(|| self.apply_with(x, residual, y, relu)),
+            (Activation::Identity, Some(residual)) => apply_with(self, x, residual, y),
+            (Activation::Relu, Some(residual)) => apply_relu_with(self, x, residual, y),
             (Activation::Silu, Some(residual)) => self.apply_with(x, residual, y, silu),
         }
     }
@@ -241,6 +242,54 @@ impl<'a> Channels<'a> {
     }
 }
 
+#[with_simd(apply = Arch::new())]
+#[inline(always)]
+fn apply_simd<'a, S: Simd>(_: S, channels: &'a Channels<'a>, x: &'a [f32], y: &'a mut [f32]) {
+    channels.apply(x, y, |z| z);
+}
+
+#[with_simd(apply_relu = Arch::new())]
+#[inline(always)]
+fn apply_relu_simd<'a, S: Simd>(_: S, channels: &'a Channels<'a>, x: &'a [f32], y: &'a mut [f32]) {
+    channels.apply(x, y, relu);
+}
+
+#[with_simd(apply_with = Arch::new())]
+#[inline(always)]
+fn apply_with_simd<'a, S: Simd>(_: S, channels: &'a Channels<'a>, x: &'a [f32], residual: &'a [f32], y: &'a mut [f32]) {
+    channels.apply_with(x, residual, y, |z| z);
+}
+
+#[with_simd(apply_relu_with = Arch::new())]
+#[inline(always)]
+fn apply_relu_with_simd<'a, S: Simd>(
+    _: S,
+    channels: &'a Channels<'a>,
+    x: &'a [f32],
+    residual: &'a [f32],
+    y: &'a mut [f32],
+) {
+    channels.apply_with(x, residual, y, relu);
+}
+
+/// Sums of dz and dz · x̂, where it `masks` with ReLU's slope taken at the recomputed z.
+#[with_simd(sum_gradients = Arch::new())]
+#[inline(always)]
+fn sum_gradients_simd<'a, S: Simd>(
+    _: S,
+    channels: &'a Channels<'a>,
+    masks: bool,
+    (x, dz): (&'a [f32], &'a [f32]),
+    sum: &'a mut [f64],
+    products: &'a mut [f64],
+) {
+    if masks {
+        channels.sum_gradients::<true>(x, dz, sum, products);
+    } else {
+        channels.sum_gradients::<false>(x, dz, sum, products);
+    }
+}
+
 /// First pass: leaves the partial sums of dz and dz · x̂, and replaces dy by dz unless it is recomputed.
 pub fn backward_sums(
     normalization: &mut Normalization,
@@ -258,21 +307,18 @@ pub fn backward_sums(
         let x = &x[range.clone()];
         match derivative {
             Derivative::Identity | Derivative::ReluOfInput => {}
-            Derivative::ReluOfOutput { y } => wide(|| mask(&y[range], gradient)),
+            Derivative::ReluOfOutput { y } => mask(&y[range], gradient),
             Derivative::Silu { residual } => channels.scale_by_silu(x, residual.map(|r| &r[range]), gradient),
         }
         let (sum, products) = sums.split_at_mut(batch.channels);
-        if derivative.is_recomputed() {
-            wide(|| channels.sum_gradients::<true>(x, gradient, sum, products));
-        } else {
-            wide(|| channels.sum_gradients::<false>(x, gradient, sum, products));
-        }
+        sum_gradients(&channels, derivative.is_recomputed(), (x, &*gradient), sum, products);
     });
     normalization.partials = partials;
 }
 
+#[with_simd(mask = Arch::new())]
 #[inline(always)]
-fn mask(y: &[f32], gradient: &mut [f32]) {
+fn mask_simd<'a, S: Simd>(_: S, y: &'a [f32], gradient: &'a mut [f32]) {
     for (gradient, y) in gradient.iter_mut().zip(y) {
         *gradient = if *y > 0.0 { *gradient } else { 0.0 };
     }
@@ -287,35 +333,53 @@ pub fn backward_input(
     gradient: &mut [f32],
     target: InputGradient,
 ) {
-    if derivative.is_recomputed() {
-        second_pass::<true>(normalization, affine, x, gradient, target);
-    } else {
-        second_pass::<false>(normalization, affine, x, gradient, target);
-    }
-}
-
-fn second_pass<const MASK: bool>(
-    normalization: &Normalization,
-    affine: Affine,
-    x: &[f32],
-    dz: &mut [f32],
-    target: InputGradient,
-) {
+    let masks = derivative.is_recomputed();
+    let dz = gradient;
     let batch = &normalization.batch;
     let slopes = |view| Slopes::of_view(normalization, affine, view);
     match target {
         InputGradient::InPlace => batch.for_each_block(dz, |block, dz| {
             let x = &x[batch.range(&block)];
-            wide(|| slopes(block.view).in_place::<MASK>(x, dz));
+            in_place(slopes(block.view), masks, x, dz);
         }),
         InputGradient::Write(dx) => batch.for_each_block(dx, |block, dx| {
             let (x, dz) = (&x[batch.range(&block)], &dz[batch.range(&block)]);
-            wide(|| slopes(block.view).each::<MASK>(x, dz, dx, |dx, value| *dx = value));
+            write(slopes(block.view), masks, x, dz, dx);
         }),
         InputGradient::Accumulate(dx) => batch.for_each_block(dx, |block, dx| {
             let (x, dz) = (&x[batch.range(&block)], &dz[batch.range(&block)]);
-            wide(|| slopes(block.view).each::<MASK>(x, dz, dx, |dx, value| *dx += value));
+            add(slopes(block.view), masks, x, dz, dx);
         }),
+    }
+}
+
+#[with_simd(in_place = Arch::new())]
+#[inline(always)]
+fn in_place_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], dz: &'a mut [f32]) {
+    if masks {
+        slopes.in_place::<true>(x, dz);
+    } else {
+        slopes.in_place::<false>(x, dz);
+    }
+}
+
+#[with_simd(write = Arch::new())]
+#[inline(always)]
+fn write_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], dz: &'a [f32], dx: &'a mut [f32]) {
+    if masks {
+        slopes.each::<true>(x, dz, dx, |dx, value| *dx = value);
+    } else {
+        slopes.each::<false>(x, dz, dx, |dx, value| *dx = value);
+    }
+}
+
+#[with_simd(add = Arch::new())]
+#[inline(always)]
+fn add_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], dz: &'a [f32], dx: &'a mut [f32]) {
+    if masks {
+        slopes.each::<true>(x, dz, dx, |dx, value| *dx += value);
+    } else {
+        slopes.each::<false>(x, dz, dx, |dx, value| *dx += value);
     }
 }
 

@@ -1,28 +1,47 @@
-//! Pixel matrix products over blocks of images.
+//! Forward pass and gradient of the input, by the way that the shapes choose.
 //!
-//! Every block of output is computed by one thread with matrix products of at most 512 products an element, added in an
-//! order fixed by the shapes, so the cut into blocks and the number of threads never change a bit.
+//! Every block of output is computed by one thread, each element by chains of products fixed by the shapes, so the cut into
+//! blocks and the number of threads never change a bit.
 
 use rayon::prelude::*;
 
 use crate::ops::batch::{Batch, Block};
 use crate::ops::conv2d::taps::{Taps, order};
-use crate::ops::conv2d::{Convolution, patches};
-use crate::ops::gemm::{Matrix, MatrixMut, multiply};
+use crate::ops::conv2d::{Convolution, patches, weight_gradient, winograd};
+use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
+
+/// Numbers that any of the three passes needs to work in.
+pub fn scratch_len(convolution: &Convolution) -> usize {
+    let points = if winograd::pays(convolution) {
+        winograd::filters_len(convolution.input.channels, convolution.output.channels)
+    } else {
+        0
+    };
+    (convolution.weight_len() + points).max(weight_gradient::scratch_len(convolution))
+}
 
 /// y = x ∗ w. `finish` sees every block of y once it is complete, with the block's own part of `partials`.
 ///
 /// Shapes: `x` as `convolution.input`, `weight` K × K × I × O, `y` as `convolution.output`.
+///
+/// # Panics
+/// When `scratch` is shorter than `scratch_len`, and when another length does not fit.
 pub fn forward<T: Send>(
     convolution: &Convolution,
     x: &[f32],
     weight: &[f32],
+    scratch: &mut [f32],
     y: &mut [f32],
     partials: &mut [T],
     finish: impl Fn(&[f32], &mut [T]) + Sync,
 ) {
+    let Convolution { input, output, .. } = convolution;
+    if winograd::pays(convolution) {
+        let filters = winograd::filters(weight, input.channels, output.channels, scratch);
+        return winograd::convolve((input, x), filters, (output, y), false, partials, finish);
+    }
     let as_patches = patches::pays(convolution);
-    convolution.output.for_each_block_with(y, partials, |block, part, partial| {
+    output.for_each_block_with(y, partials, |block, part, partial| {
         if as_patches {
             patches::forward_block(convolution, x, weight, &block, part);
         } else {
@@ -38,12 +57,15 @@ fn forward_block(convolution: &Convolution, x: &[f32], weight: &[f32], block: &B
     for ow in 0..output.width {
         let columns = Taps::of_output(ow, input.width, *window);
         let depth = columns.kernel.len() * input.channels;
-        let mut pixel = pixel_mut(output, block, part, ow);
         for (step, kh) in rows.kernel.clone().enumerate() {
-            let left = pixels(input, x, rows.first + step, block, columns.first, depth);
             let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
-            let right = Matrix::new(&weight[start..], depth, output.channels, output.channels);
-            multiply(&mut pixel, left, right, step > 0);
+            multiply(
+                Size { rows: block.n_images, columns: output.channels, depth },
+                pixels(input, x, rows.first + step, block, columns.first),
+                Right { data: &weight[start..], stride: output.channels },
+                pixel_mut(output, part, ow),
+                step > 0,
+            );
         }
         if rows.is_empty() || columns.is_empty() {
             clear_pixel(output, block, part, ow);
@@ -51,31 +73,62 @@ fn forward_block(convolution: &Convolution, x: &[f32], weight: &[f32], block: &B
     }
 }
 
-/// dx = dy ∗ wᵀ, or dx += dy ∗ wᵀ. `transposed` as `transpose_weight` leaves it.
-pub fn backward_input(convolution: &Convolution, dy: &[f32], transposed: &[f32], dx: &mut [f32], accumulate: bool) {
+/// dx = dy ∗ wᵀ, or dx += dy ∗ wᵀ.
+///
+/// # Panics
+/// As `forward`.
+pub fn backward_input(
+    convolution: &Convolution,
+    dy: &[f32],
+    weight: &[f32],
+    scratch: &mut [f32],
+    dx: &mut [f32],
+    accumulate: bool,
+) {
+    let Convolution { input, output, .. } = convolution;
+    let (transposed, scratch) = scratch.split_at_mut(convolution.weight_len());
+    transpose_weight(convolution, weight, transposed);
+    if winograd::pays(convolution) {
+        // Taps in the order in which they reach consecutive outputs: the filters turned by 180°.
+        let filters = winograd::filters(transposed, output.channels, input.channels, scratch);
+        let mut nothing = vec![(); input.n_blocks()];
+        return winograd::convolve((output, dy), filters, (input, dx), accumulate, &mut nothing, |_, _| {});
+    }
+    input.for_each_block(dx, |block, part| backward_block(convolution, dy, transposed, &block, part, accumulate));
+}
+
+fn backward_block(
+    convolution: &Convolution,
+    dy: &[f32],
+    transposed: &[f32],
+    block: &Block,
+    part: &mut [f32],
+    accumulate: bool,
+) {
     let Convolution { input, output, window } = convolution;
-    input.for_each_block(dx, |block, part| {
-        let rows = Taps::of_input(block.row, output.height, *window);
-        for iw in 0..input.width {
-            let columns = Taps::of_input(iw, output.width, *window);
-            let depth = columns.kernel.len() * output.channels;
-            let mut pixel = pixel_mut(input, &block, part, iw);
-            for (step, kh) in rows.kernel.clone().enumerate() {
-                let left = pixels(output, dy, rows.first + step, &block, columns.first, depth);
-                let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
-                let right = Matrix::new(&transposed[start..], depth, input.channels, input.channels);
-                multiply(&mut pixel, left, right, accumulate || step > 0);
-            }
-            if !accumulate && (rows.is_empty() || columns.is_empty()) {
-                clear_pixel(input, &block, part, iw);
-            }
+    let rows = Taps::of_input(block.row, output.height, *window);
+    for iw in 0..input.width {
+        let columns = Taps::of_input(iw, output.width, *window);
+        let depth = columns.kernel.len() * output.channels;
+        for (step, kh) in rows.kernel.clone().enumerate() {
+            let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
+            multiply(
+                Size { rows: block.n_images, columns: input.channels, depth },
+                pixels(output, dy, rows.first + step, block, columns.first),
+                Right { data: &transposed[start..], stride: input.channels },
+                pixel_mut(input, part, iw),
+                accumulate || step > 0,
+            );
         }
-    });
+        if !accumulate && (rows.is_empty() || columns.is_empty()) {
+            clear_pixel(input, block, part, iw);
+        }
+    }
 }
 
 /// Weights K × K × I × O to K × K × O × I, taps in the order in which they reach consecutive outputs. Taps that never touch
 /// the input are left as they are: nobody reads them.
-pub fn transpose_weight(convolution: &Convolution, weight: &[f32], transposed: &mut [f32]) {
+fn transpose_weight(convolution: &Convolution, weight: &[f32], transposed: &mut [f32]) {
     let Convolution { input, output, window } = convolution;
     let tap_len = input.channels * output.channels;
     transposed.par_chunks_mut((tap_len * window.kernel).max(1)).zip(order_rows(convolution)).for_each(|(row, kh)| {
@@ -118,18 +171,14 @@ fn transpose(matrix: &[f32], columns: usize, out: &mut [f32]) {
     }
 }
 
-/// `depth` numbers from pixel (`row`, `column`) on, one matrix row an image of the block.
-pub fn pixels<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, column: usize, depth: usize) -> Matrix<'a> {
-    inputs(map, data, row, block, column * map.channels, depth)
+/// What lies from pixel (`row`, `column`) on, one matrix row an image of the block.
+fn pixels<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, column: usize) -> Left<'a> {
+    let start = map.offset(row, block.first_image) + column * map.channels;
+    Left { data: data.get(start..).unwrap_or(&[]), row_stride: map.row_len(), depth_stride: 1 }
 }
 
-pub fn inputs<'a>(map: &Batch, data: &'a [f32], row: usize, block: &Block, first: usize, depth: usize) -> Matrix<'a> {
-    let start = map.offset(row, block.first_image) + first;
-    Matrix::new(data.get(start..).unwrap_or(&[]), block.n_images, depth, map.row_len())
-}
-
-fn pixel_mut<'a>(map: &Batch, block: &Block, part: &'a mut [f32], column: usize) -> MatrixMut<'a> {
-    MatrixMut::new(&mut part[column * map.channels..], block.n_images, map.channels, map.row_len())
+fn pixel_mut<'a>(map: &Batch, part: &'a mut [f32], column: usize) -> Out<'a> {
+    Out { data: &mut part[column * map.channels..], stride: map.row_len() }
 }
 
 fn clear_pixel(map: &Batch, block: &Block, part: &mut [f32], column: usize) {

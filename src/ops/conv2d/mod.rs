@@ -16,6 +16,7 @@ mod taps;
 #[cfg(test)]
 mod tests;
 pub mod weight_gradient;
+mod winograd;
 
 pub use taps::{Taps, order as kernel_order};
 

@@ -5,9 +5,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::ops::batch::Block;
-use crate::ops::conv2d::weight_gradient::add_patches;
 use crate::ops::conv2d::{Convolution, Taps};
-use crate::ops::gemm::{Matrix, MatrixMut, multiply};
+use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
 
 /// A kernel row shallower than this is not worth a product of its own.
 const SHALLOW: usize = 48;
@@ -38,15 +37,18 @@ pub fn forward_block(convolution: &Convolution, x: &[f32], weight: &[f32], block
         let first_image = block.first_image + index * step;
         let images = first_image..first_image + part.len() / row_len;
         with_patches(convolution, x, block.row, images, |patches, depth| {
-            let n = part.len() / n_outputs;
-            let (left, right) =
-                (Matrix::new(patches, n, depth, depth), Matrix::new(weight, depth, n_outputs, n_outputs));
-            multiply(&mut MatrixMut::new(part, n, n_outputs, n_outputs), left, right, false);
+            multiply(
+                Size { rows: part.len() / n_outputs, columns: n_outputs, depth },
+                Left { data: patches, row_stride: depth, depth_stride: 1 },
+                Right { data: weight, stride: n_outputs },
+                Out { data: part, stride: n_outputs },
+                false,
+            );
         });
     }
 }
 
-/// Adds the products of some output rows to the gradient of the weight, O × all taps.
+/// Adds the products of some output rows to the gradient of the weight, all taps × O.
 pub fn sum_weight_gradient(convolution: &Convolution, x: &[f32], dy: &[f32], rows: Range<usize>, out: &mut [f32]) {
     let output = &convolution.output;
     let step = images_at_once(convolution);
@@ -55,7 +57,13 @@ pub fn sum_weight_gradient(convolution: &Convolution, x: &[f32], dy: &[f32], row
             let images = first_image..output.images.min(first_image + step);
             let dy = &dy[output.offset(row, images.start)..output.offset(row, images.end)];
             with_patches(convolution, x, row, images, |patches, depth| {
-                add_patches(out, output.channels, depth, dy, patches);
+                multiply(
+                    Size { rows: depth, columns: output.channels, depth: dy.len() / output.channels },
+                    Left { data: patches, row_stride: 1, depth_stride: depth },
+                    Right { data: dy, stride: output.channels },
+                    Out { data: out, stride: output.channels },
+                    true,
+                );
             });
         }
     }

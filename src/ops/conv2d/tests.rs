@@ -74,27 +74,25 @@ fn check(
 
     let mut got = vec![f32::NAN; y.len()];
     let mut seen = vec![0.0f64; convolution.output.n_blocks()];
-    cpu::forward(&convolution, &x, &w, &mut got, &mut seen, |part, seen| {
+    let mut scratch = vec![f32::NAN; cpu::scratch_len(&convolution)];
+    cpu::forward(&convolution, &x, &w, &mut scratch, &mut got, &mut seen, |part, seen| {
         seen[0] = part.iter().map(|v| f64::from(*v)).sum();
     });
     assert_close(&got, &y, &format!("y of {what}"));
     let total: f64 = got.iter().map(|v| f64::from(*v)).sum();
     assert!((seen.iter().sum::<f64>() - total).abs() < 1e-9 * (1.0 + total.abs()), "blocks of {what}");
 
-    let mut transposed = vec![f32::NAN; w.len()];
-    cpu::transpose_weight(&convolution, &w, &mut transposed);
     let before = draw(dx.len(), 4);
     let mut got = vec![f32::NAN; dx.len()];
-    cpu::backward_input(&convolution, &dy, &transposed, &mut got, false);
+    cpu::backward_input(&convolution, &dy, &w, &mut scratch, &mut got, false);
     assert_close(&got, &dx, &format!("dx of {what}"));
     let mut got = before.clone();
-    cpu::backward_input(&convolution, &dy, &transposed, &mut got, true);
+    cpu::backward_input(&convolution, &dy, &w, &mut scratch, &mut got, true);
     let sum: Vec<f64> = dx.iter().zip(&before).map(|(d, b)| d + f64::from(*b)).collect();
     assert_close(&got, &sum, &format!("dx onto another, of {what}"));
 
     // A second pass replaces the first; taps that never touch the input stay 0.
     let mut got = vec![0.0; dw.len()];
-    let mut scratch = vec![f32::NAN; weight_gradient::scratch_len(&convolution)];
     backward_weight(&convolution, &x, &draw(dy.len(), 5), &mut scratch, &mut got);
     backward_weight(&convolution, &x, &dy, &mut scratch, &mut got);
     assert_close(&got, &dw, &format!("dw of {what}"));

@@ -1,16 +1,14 @@
 //! The gradient of a convolution's weight.
 //!
-//! A tile of it, O × some taps of one kernel row, is a sum over output pixels of dyᵀ · x with the images as the inner
+//! A tile of it, some taps of one kernel row × O, is a sum over output pixels of xᵀ · dy with the images as the inner
 //! dimension. Tiles and the groups of output rows they are summed over are cut by shape; groups are added in order.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::ops::batch::Block;
-use crate::ops::conv2d::cpu::{inputs, pixels};
-use crate::ops::conv2d::{Convolution, Taps, patches};
-use crate::ops::gemm::{Matrix, MatrixMut, multiply};
+use crate::ops::conv2d::{Convolution, Taps, patches, winograd};
+use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
 
 /// Images of one product: two map rows of as many images stay in the second-level cache.
 const IMAGES: usize = 128;
@@ -67,6 +65,9 @@ impl Cut {
 
 /// Numbers that `backward_weight` needs to work in.
 pub fn scratch_len(convolution: &Convolution) -> usize {
+    if winograd::pays(convolution) {
+        return winograd::weight_gradient::scratch_len(convolution);
+    }
     let cut = Cut::new(convolution);
     cut.n_groups * cut.tiles() * cut.tile_size()
 }
@@ -77,6 +78,9 @@ pub fn scratch_len(convolution: &Convolution) -> usize {
 /// # Panics
 /// When `scratch` is shorter than `scratch_len`.
 pub fn backward_weight(convolution: &Convolution, x: &[f32], dy: &[f32], scratch: &mut [f32], dw: &mut [f32]) {
+    if winograd::pays(convolution) {
+        return winograd::weight_gradient::backward(convolution, x, dy, scratch, dw);
+    }
     let cut = Cut::new(convolution);
     if cut.tile_size() == 0 {
         return;
@@ -101,7 +105,7 @@ pub fn backward_weight(convolution: &Convolution, x: &[f32], dy: &[f32], scratch
     combine(convolution, &cut, scratch, dw);
 }
 
-/// Adds the products of one output row to a tile, O × taps.
+/// Adds the products of one output row to a tile, taps × O.
 fn sum_row(convolution: &Convolution, cut: &Cut, (x, dy): (&[f32], &[f32]), tile: usize, oh: usize, out: &mut [f32]) {
     let Convolution { input, output, window } = convolution;
     let (kh, tile) = (tile / cut.tiles_per_row, cut.range(tile));
@@ -112,7 +116,6 @@ fn sum_row(convolution: &Convolution, cut: &Cut, (x, dy): (&[f32], &[f32]), tile
     let ih = rows.first + kh - rows.kernel.start;
     for first_image in (0..input.images).step_by(IMAGES) {
         let n_images = IMAGES.min(input.images - first_image);
-        let block = Block { row: oh, view: 0, first_image, n_images };
         for ow in 0..output.width {
             let columns = Taps::of_output(ow, input.width, *window);
             let start = tile.start.max(columns.kernel.start * input.channels);
@@ -121,10 +124,17 @@ fn sum_row(convolution: &Convolution, cut: &Cut, (x, dy): (&[f32], &[f32]), tile
                 continue;
             }
             let first = columns.first * input.channels + start - columns.kernel.start * input.channels;
-            let left = pixels(output, dy, oh, &block, ow, output.channels).transposed();
-            let right = inputs(input, x, ih, &block, first, end - start);
-            let out = &mut out[start - tile.start..];
-            multiply(&mut MatrixMut::new(out, output.channels, end - start, cut.tile_len), left, right, true);
+            multiply(
+                Size { rows: end - start, columns: output.channels, depth: n_images },
+                Left {
+                    data: &x[input.offset(ih, first_image) + first..],
+                    row_stride: 1,
+                    depth_stride: input.row_len(),
+                },
+                Right { data: &dy[output.offset(oh, first_image) + ow * output.channels..], stride: output.row_len() },
+                Out { data: &mut out[(start - tile.start) * output.channels..], stride: output.channels },
+                true,
+            );
         }
     }
 }
@@ -150,45 +160,22 @@ fn live_taps(convolution: &Convolution, cut: &Cut, tile: usize) -> Range<usize> 
     range.start.max(live.start * input.channels)..range.end.min(live.end * input.channels)
 }
 
-/// Adds the groups in order and turns O × taps into taps × O.
+/// Adds the groups in order.
 fn combine(convolution: &Convolution, cut: &Cut, scratch: &[f32], dw: &mut [f32]) {
-    let outputs = cut.outputs;
-    dw.par_chunks_mut(cut.row_len * outputs).enumerate().for_each(|(row, dw)| {
-        dw.par_chunks_mut(cut.tile_len * outputs).enumerate().for_each(|(index, dw)| {
+    let group_stride = cut.tiles() * cut.tile_size();
+    dw.par_chunks_mut(cut.row_len * cut.outputs).enumerate().for_each(|(row, dw)| {
+        dw.par_chunks_mut(cut.tile_len * cut.outputs).enumerate().for_each(|(index, dw)| {
             let tile = row * cut.tiles_per_row + index;
-            let live = live_taps(convolution, cut, tile);
-            let start = cut.range(tile).start;
-            if !live.is_empty() {
-                combine_tile(cut, scratch, tile, live.start - start..live.end - start, dw);
+            let (live, start) = (live_taps(convolution, cut, tile), cut.range(tile).start);
+            if live.is_empty() {
+                return;
+            }
+            let range = (live.start - start) * cut.outputs..(live.end - start) * cut.outputs;
+            let scratch = &scratch[tile * cut.tile_size()..];
+            for at in range {
+                let first = scratch[at];
+                dw[at] = (1..cut.n_groups).fold(first, |sum, group| sum + scratch[group * group_stride + at]);
             }
         });
     });
-}
-
-fn combine_tile(cut: &Cut, scratch: &[f32], tile: usize, live: Range<usize>, dw: &mut [f32]) {
-    const SIDE: usize = 16;
-    let group_stride = cut.tiles() * cut.tile_size();
-    let scratch = &scratch[tile * cut.tile_size()..];
-    for first_tap in live.clone().step_by(SIDE) {
-        let taps = first_tap..live.end.min(first_tap + SIDE);
-        for first_output in (0..cut.outputs).step_by(SIDE) {
-            for output in first_output..cut.outputs.min(first_output + SIDE) {
-                for tap in taps.clone() {
-                    let at = output * cut.tile_len + tap;
-                    let mut sum = scratch[at];
-                    for group in 1..cut.n_groups {
-                        sum += scratch[group * group_stride + at];
-                    }
-                    dw[tap * cut.outputs + output] = sum;
-                }
-            }
-        }
-    }
-}
-
-/// Adds dyᵀ · patches to a tile of all taps, O × taps.
-pub fn add_patches(out: &mut [f32], outputs: usize, depth: usize, dy: &[f32], patches: &[f32]) {
-    let n = dy.len() / outputs;
-    let left = Matrix::new(dy, n, outputs, outputs).transposed();
-    multiply(&mut MatrixMut::new(out, outputs, depth, depth), left, Matrix::new(patches, n, depth, depth), true);
 }

@@ -1,7 +1,7 @@
 //! One pass a direction.
 
 use crate::ops::batch::Batch;
-use crate::ops::wide::wide;
+use pulp::{Arch, Simd, with_simd};
 
 /// `x` as `input`, `y` images × channels.
 pub fn forward(input: &Batch, x: &[f32], y: &mut [f32]) {
@@ -13,15 +13,16 @@ pub fn forward(input: &Batch, x: &[f32], y: &mut [f32]) {
             for row in 0..input.height {
                 let start = input.offset(row, block.first_image + i);
                 let x = &x[start..start + input.row_len()];
-                wide(|| sum_pixels(x, y));
+                sum_pixels(x, y);
             }
             y.iter_mut().for_each(|y| *y *= weight);
         }
     });
 }
 
+#[with_simd(sum_pixels = Arch::new())]
 #[inline(always)]
-fn sum_pixels(x: &[f32], y: &mut [f32]) {
+fn sum_pixels_simd<'a, S: Simd>(_: S, x: &'a [f32], y: &'a mut [f32]) {
     for x in x.chunks_exact(y.len()) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
     }

@@ -2,12 +2,12 @@
 // One index into many arrays, as in the formula.
 #![allow(clippy::needless_range_loop)]
 
+use pulp::{Arch, Simd, with_simd};
 use rayon::prelude::*;
 
 use crate::ops::batch::{BLOCK_IMAGES, Batch, Block};
 use crate::ops::conv2d::{Taps, kernel_order};
 use crate::ops::pool2d::Pooling;
-use crate::ops::wide::wide;
 
 /// Channels compared at once.
 const LANES: usize = 16;
@@ -29,7 +29,7 @@ pub fn max_forward(pooling: &Pooling, x: &[f32], y: &mut [f32], winners: &mut [u
             let image = block.first_image + at / output.width;
             let columns = Taps::of_output(at % output.width, input.width, *window);
             let taps = Inside { pooling, image, rows: &rows, columns: &columns };
-            wide(|| taps.max(x, y, winner));
+            max_of(&taps, x, y, winner);
         }
     });
 }
@@ -40,6 +40,12 @@ struct Inside<'a> {
     image: usize,
     rows: &'a Taps,
     columns: &'a Taps,
+}
+
+#[with_simd(max_of = Arch::new())]
+#[inline(always)]
+fn max_of_simd<'a, S: Simd>(_: S, taps: &'a Inside<'a>, x: &'a [f32], y: &'a mut [f32], winners: &'a mut [u8]) {
+    taps.max(x, y, winners);
 }
 
 impl Inside<'_> {
@@ -123,12 +129,13 @@ pub fn average_forward(pooling: &Pooling, x: &[f32], y: &mut [f32]) {
 pub fn max_backward(pooling: &Pooling, dy: &[f32], winners: &[u8], dx: &mut [f32], accumulate: bool) {
     gather(pooling, dx, accumulate, |range, tap, dx| {
         let (dy, winners) = (&dy[range.clone()], &winners[range]);
-        wide(|| take_won(dy, winners, tap, dx));
+        take_won(dy, winners, tap, dx);
     });
 }
 
+#[with_simd(take_won = Arch::new())]
 #[inline(always)]
-fn take_won(dy: &[f32], winners: &[u8], tap: u8, dx: &mut [f32]) {
+fn take_won_simd<'a, S: Simd>(_: S, dy: &'a [f32], winners: &'a [u8], tap: u8, dx: &'a mut [f32]) {
     for ((dx, dy), winner) in dx.iter_mut().zip(dy).zip(winners) {
         *dx += if *winner == tap { *dy } else { 0.0 };
     }

@@ -46,11 +46,10 @@ fn cpu_convolution(convolution: &Convolution, torch: &[f32], x: &[f32], dy: &[f3
     let mut weight = vec![f32::NAN; torch.len()];
     conv2d::from_torch(window.kernel, input.channels, output.channels, torch, &mut weight);
     let (mut y, mut dx) = (vec![f32::NAN; output.len()], vec![f32::NAN; input.len()]);
-    conv2d::cpu::forward(convolution, x, &weight, &mut y, &mut vec![(); output.n_blocks()], |_, _| {});
-    let mut transposed = vec![f32::NAN; torch.len()];
-    conv2d::cpu::transpose_weight(convolution, &weight, &mut transposed);
-    conv2d::cpu::backward_input(convolution, dy, &transposed, &mut dx, false);
-    let mut scratch = vec![f32::NAN; conv2d::weight_gradient::scratch_len(convolution)];
+    let mut scratch = vec![f32::NAN; conv2d::cpu::scratch_len(convolution)];
+    let nothing = &mut vec![(); output.n_blocks()];
+    conv2d::cpu::forward(convolution, x, &weight, &mut scratch, &mut y, nothing, |_, _| {});
+    conv2d::cpu::backward_input(convolution, dy, &weight, &mut scratch, &mut dx, false);
     // What no image reaches keeps the 0 it has from the start.
     let (mut dw, mut of_weight) = (vec![0.0; torch.len()], vec![f32::NAN; torch.len()]);
     conv2d::weight_gradient::backward_weight(convolution, x, dy, &mut scratch, &mut dw);
