@@ -21,6 +21,7 @@ use crate::explain::cost::{Forecaster, Share};
 use crate::explain::{CodeCensus, Forecast, Index, Nearest, Verdict, units};
 use crate::report::statistics::LEVEL;
 use crate::report::statistics::sign_flip::smallest_p;
+use crate::runner::memory::{self, Largest};
 use crate::store::Store;
 use crate::store::fs::{Fs, RealFs};
 
@@ -56,6 +57,8 @@ struct Plan<'a> {
     todo: Todo,
     forecast: Forecast,
     free_bytes: Option<u64>,
+    /// Of the training to do that takes the most memory.
+    memory: Option<Largest>,
     census: CodeCensus,
 }
 
@@ -75,8 +78,10 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let forecast = forecast(&lines, records, backend);
     let folder = open::store_folder(&arguments.experiment.places, experiment.smoke);
     let todo = todo(&lines);
-    let plan =
-        Plan { experiment: &experiment, lines, neighbours, todo, forecast, free_bytes: free_bytes(&folder), census };
+    let free_bytes = free_bytes(&folder);
+    let to_train = lines.iter().filter(|line| line.training.is_to_do()).map(|line| line.run);
+    let memory = memory::largest(to_train, open::pool(&arguments.device).threads());
+    let plan = Plan { experiment: &experiment, lines, neighbours, todo, forecast, free_bytes, memory, census };
     if arguments.output.json {
         print_json(&as_json(&plan))?;
     } else {
@@ -208,6 +213,7 @@ fn as_text(plan: &Plan) -> String {
     ));
     plan.forecast.sentences().iter().for_each(|sentence| text.push_str(&paragraph("", 2, sentence)));
     text.push_str(&disk(plan));
+    plan.memory.iter().for_each(|largest| text.push_str(&memory_text(largest)));
     text.push_str(&seeds(experiment.seeds.len(), experiment.cells.len()));
     text
 }
@@ -246,6 +252,15 @@ fn disk(plan: &Plan) -> String {
     format!("free disk space: {}{lack}\n", units::bytes(free))
 }
 
+/// What the largest training takes, and that it would be refused where it would.
+fn memory_text(largest: &Largest) -> String {
+    let Largest { needed_bytes, available_bytes, refusal } = largest;
+    let available = available_bytes.map_or_else(String::new, |bytes| format!(", {} available", units::bytes(bytes)));
+    let said = format!("memory of the largest training: {}{available}\n", units::bytes(*needed_bytes));
+    let refused = refusal.as_ref().map(|refusal| paragraph("", 2, &format!("it would be refused: it {refusal}")));
+    said + &refused.unwrap_or_default()
+}
+
 fn seeds_for_level() -> usize {
     (1..).find(|n| smallest_p(*n) < LEVEL).unwrap_or(usize::MAX)
 }
@@ -262,7 +277,7 @@ fn seeds(n: usize, cells: usize) -> String {
 }
 
 fn as_json(plan: &Plan) -> serde_json::Value {
-    let Plan { experiment, lines, neighbours, todo, forecast, free_bytes, census } = plan;
+    let Plan { experiment, lines, neighbours, todo, forecast, free_bytes, memory, census } = plan;
     let runs = lines.iter().enumerate().map(|(index, line)| run_json(experiment, line, neighbours.get(index)));
     let share = |share: &Share| {
         let Share { n, seconds, n_timed, bytes, n_sized } = share;
@@ -286,6 +301,11 @@ fn as_json(plan: &Plan) -> serde_json::Value {
             "devices": forecast.devices,
             "free_bytes": free_bytes,
         },
+        "memory": memory.as_ref().map(|Largest { needed_bytes, available_bytes, refusal }| json!({
+            "needed_bytes": needed_bytes,
+            "available_bytes": available_bytes,
+            "refusal": refusal.as_ref().map(ToString::to_string),
+        })),
         "seeds": {
             "n": n_seeds,
             "smallest_sign_flip_p": smallest_p(n_seeds),

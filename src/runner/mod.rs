@@ -5,6 +5,7 @@ mod evaluation;
 mod interrupt;
 mod journal;
 mod members;
+pub mod memory;
 pub mod panics;
 pub mod provenance;
 mod records;

@@ -61,6 +61,7 @@ fn plan_says_why_and_what_it_takes(place: &Workplace) {
             "4 runs: 2 complete; to do: 2 trainings, 4 evaluations",
             "for 2 trainings and 4 evaluations (from 6 recorded stages on",
             "free disk space:",
+            "memory of the largest training: ",
             "2 seeds: the smallest two-sided sign-flip p is 0.5; 6 seeds can reach p < 0.05",
         ],
     );

@@ -3,9 +3,9 @@
 //! y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A for every tile and pair of channels, summed over input channels between the products and
 //! Aᵀ…A: one matrix product a point. The gradients are the adjoints: dg = Gᵀ[Σ over tiles of (Bᵀ d B) ⊙ (A dy Aᵀ)]G, and
 //! dx is the convolution of dy with the filters turned by 180°. Source: Lavin and Gray, "Fast algorithms for
-//! convolutional neural networks", 2016, section 4.3; at the points 0, ±1, ±2 and ∞.
+//! convolutional neural networks", 2016, section 4.3; the points are those of `transform`.
 //!
-//! Points are not exact: rounding errors grow by about 5 against direct sums, to 1e-6 to 4e-6 of the norm. F(2×2) would
+//! Rounding errors are two to three times those of direct sums, 1e-6 to 2e-6 of the norm. F(2×2) would
 //! take no fewer products on any map: what F(4×4) loses in tiles that reach over the edge it has gained from 3 × 3 maps on.
 
 mod filters;
