@@ -16,7 +16,7 @@ use crate::commands::{Ending, count, open, plan_lock, print, print_json, quoted}
 use crate::content::Key;
 use crate::device;
 use crate::experiment::recipe::Backend;
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, asked_names};
 use crate::explain::cost::{Forecaster, Share};
 use crate::explain::{CodeCensus, Forecast, Index, Nearest, Verdict, units};
 use crate::report::statistics::LEVEL;
@@ -157,11 +157,11 @@ fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend)
             let images = run.train.length_steps.saturating_mul(u64::from(run.train.batch));
             forecaster.trainings(|| run.pretrain_preimage(), n, images);
         }
-        for (index, evaluation) in run.evaluate.iter().enumerate() {
+        for (index, asked) in run.asked().into_iter().enumerate() {
             let to_do = lines.iter().filter(|line| line.evaluations[index].is_to_do());
             let n: usize = to_do.map(|line| new_key(line.keys.evaluations[index])).sum();
             if n > 0 {
-                forecaster.evaluations(|| run.evaluation_preimage(evaluation), n);
+                forecaster.evaluations(|| run.asked_preimage(asked), n);
             }
         }
     }
@@ -225,7 +225,7 @@ fn line_text(line: &Line, neighbours: &Neighbours) -> String {
         return paragraph(&head, 8, &training);
     }
     let mut text = paragraph(&head, 8, &format!("training {training}"));
-    let names = evaluation_names(&line.run.evaluate);
+    let names = asked_names(line.run);
     for ((name, verdict), nearest) in names.iter().zip(&line.evaluations).zip(&neighbours.evaluations) {
         let said = match verdict {
             Verdict::New if line.training != Verdict::Stored => "to do: follows its training".to_owned(),
@@ -304,7 +304,7 @@ pub fn census_json(census: &CodeCensus) -> serde_json::Value {
 
 fn run_json(experiment: &Experiment, line: &Line, neighbours: Option<&Neighbours>) -> serde_json::Value {
     let stage = |verdict: &Verdict, nearest: Option<&Nearest>| json!({ "state": verdict.word(), "reason": verdict.reason(), "nearest": nearest });
-    let names = evaluation_names(&line.run.evaluate);
+    let names = asked_names(line.run);
     let evaluations: serde_json::Map<_, _> = names
         .iter()
         .zip(&line.evaluations)

@@ -21,7 +21,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use crate::experiment::evaluations::{augmentation_names, evaluation_names, kind, metrics, protocol};
+pub use crate::experiment::evaluations::{
+    Encoder, asked_names, augmentation_names, best_names, best_words, evaluation_names, kind, metrics, metrics_of_best,
+    protocol, protocol_of,
+};
 pub use crate::experiment::file::{LoadOptions, load};
 pub use crate::experiment::problem::Problems;
 pub use crate::experiment::tree::TEXT_BYTES_MAX;

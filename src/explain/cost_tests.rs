@@ -45,6 +45,7 @@ fn training(images_per_s: f64) -> Stage {
         loss_last_epoch: None,
         loss_ratio: None,
         epochs,
+        snapshots: Vec::new(),
         peak_memory_bytes: None,
     })
 }

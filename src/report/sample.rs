@@ -33,6 +33,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
             learning_rate: LearningRate { base: 0.3, scaling: Scaling::None },
             schedule: Schedule::Constant,
             numerics: Numerics::F32,
+            snapshots_every_steps: None,
         },
         evaluate: vec![
             Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT }),

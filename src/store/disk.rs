@@ -243,6 +243,14 @@ impl Disk {
         Err(StoreError::DamagedBlob { path, what })
     }
 
+    /// Makes a blob that is there as young as one put now, which `gc` spares.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlob`] where it is not there whole, or the disk's.
+    pub fn keep_blob(&self, blob: &BlobRef) -> Result<(), StoreError> {
+        self.put_blob(&self.read_blob(blob)?).map(drop)
+    }
+
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, StoreError> {
         let blob = BlobRef::of(bytes);
         let path = self.blob_path(&blob.digest);

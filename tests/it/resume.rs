@@ -21,6 +21,7 @@ struct Keeper {
     done: u64,
     started: u64,
     kept: Option<(u64, Vec<u8>)>,
+    snapshots: Vec<(u64, Vec<u8>)>,
 }
 
 impl Watcher for Keeper {
@@ -34,6 +35,11 @@ impl Watcher for Keeper {
 
     fn keep(&mut self, done: u64, checkpoint: &[u8]) -> Result<(), KeepError> {
         self.kept = Some((done, checkpoint.to_vec()));
+        Ok(())
+    }
+
+    fn snapshot(&mut self, done: u64, encoder: &[u8]) -> Result<(), KeepError> {
+        self.snapshots.push((done, encoder.to_vec()));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use crate::commands::report::evidence::Evidence;
 use crate::content::Key;
 use crate::experiment::run::Run;
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, asked_names};
 use crate::explain::code::date;
 use crate::explain::{Meaning, changes, units};
 use crate::record::{Record, Stage};
@@ -86,7 +86,7 @@ fn metrics(runs: &[&Run], rows: &[&Row]) -> Metrics {
 fn stages(run: &Run, evidence: &Evidence) -> Vec<StageDetails> {
     let keys = run.keys();
     let mut stages = vec![stage(run.seed, "training".to_owned(), keys.pretrain, evidence)];
-    let named = evaluation_names(&run.evaluate).into_iter().zip(keys.evaluations);
+    let named = asked_names(run).into_iter().zip(keys.evaluations);
     stages.extend(named.map(|(name, key)| stage(run.seed, name, key, evidence)));
     stages
 }

@@ -62,6 +62,7 @@ pub fn rich_run() -> Run {
             learning_rate: LearningRate { base: 0.3, scaling: Scaling::Linear { per: 256 } },
             schedule: Schedule::WarmupCosine { warmup_steps: 10, form: WarmupForm::Lightly { end: 0.001 } },
             numerics: Numerics::F32,
+            snapshots_every_steps: None,
         },
         evaluate: vec![
             Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT }),

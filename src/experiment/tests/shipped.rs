@@ -84,6 +84,7 @@ fn lightly_train() -> Train {
         learning_rate: LearningRate { base: 0.06, scaling: Scaling::None },
         schedule: Schedule::Constant,
         numerics: Numerics::F32,
+        snapshots_every_steps: None,
     }
 }
 
@@ -144,6 +145,7 @@ fn the_record_is_the_published_recipe() {
         learning_rate: LearningRate { base: 0.03, scaling: Scaling::Linear { per: 256 } },
         schedule: Schedule::Cosine,
         numerics: Numerics::F32,
+        snapshots_every_steps: None,
     };
     assert_eq!(run.train, train);
     assert_eq!(run.model.backbone, Backbone::ResNet18 { stem: Stem::Cifar });

@@ -37,6 +37,7 @@ fn pretrain() -> Stage {
         loss_last_epoch: Some(4.0),
         loss_ratio: None,
         epochs: vec![epoch(0, 100.0, 0.0), epoch(1, 300.0, 2.0)],
+        snapshots: Vec::new(),
         peak_memory_bytes: None,
     })
 }
