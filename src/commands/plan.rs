@@ -156,6 +156,10 @@ fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend)
         if n > 0 {
             let images = run.train.length_steps.saturating_mul(u64::from(run.train.batch));
             forecaster.trainings(|| run.pretrain_preimage(), n, images);
+            let n_snapshots = n * run.snapshots().len();
+            if n_snapshots > 0 {
+                forecaster.snapshots(|| run.pretrain_preimage(), n_snapshots);
+            }
         }
         for (index, asked) in run.asked().into_iter().enumerate() {
             let to_do = lines.iter().filter(|line| line.evaluations[index].is_to_do());

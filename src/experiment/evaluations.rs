@@ -128,10 +128,19 @@ pub fn asked_names(run: &Run) -> Vec<String> {
     [names, of_snapshots].concat()
 }
 
+/// The evaluation's name in a name of [`asked_names`].
+pub fn without_snapshot(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(evaluation, _)| evaluation)
+}
+
 /// `epoch10`, or `step15` within an epoch, with `gap` before the number.
 fn moment(run: &Run, steps: u64, gap: &str) -> String {
     let per_epoch = run.steps_per_epoch();
-    if steps.is_multiple_of(per_epoch) { format!("epoch{gap}{}", steps / per_epoch) } else { format!("step{gap}{steps}") }
+    if steps.is_multiple_of(per_epoch) {
+        format!("epoch{gap}{}", steps / per_epoch)
+    } else {
+        format!("step{gap}{steps}")
+    }
 }
 
 /// Which encoders of a run a number is of.
@@ -166,12 +175,17 @@ pub fn best_words(run: &Run, evaluation: &Evaluation) -> String {
     let what = match (are_epochs, n) {
         (true, 1) => "epoch",
         (true, _) => "epochs",
-        (false, _) => "steps",
+        (false, _) => "snapshots",
     };
-    // A transfer is asked about the other data's test images, whatever the run's own split is.
-    let is_of_test = matches!(evaluation, Evaluation::Transfer(_)) || run.split == Split::Official;
-    let images = if is_of_test { "on the test images: optimistic" } else { "on the held-out images" };
+    let images =
+        if is_chosen_on_test(run, evaluation) { "on the test images: optimistic" } else { "on the held-out images" };
     format!("best of {n} {what} {images}")
+}
+
+/// Whether the best epoch is chosen on the very test images that it is told of. A transfer is asked about the other data's
+/// test images, whatever the run's own split is.
+pub fn is_chosen_on_test(run: &Run, evaluation: &Evaluation) -> bool {
+    matches!(evaluation, Evaluation::Transfer(_)) || run.split == Split::Official
 }
 
 /// What the final encoder's evaluation does, in one line: all that a reader must know to compare its numbers with others.

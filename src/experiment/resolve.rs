@@ -234,7 +234,9 @@ fn snapshots_every(
     if n_snapshots > SNAPSHOTS_MAX {
         let message = format!("{n_snapshots} snapshots of {full} steps are more than the limit of {SNAPSHOTS_MAX}");
         let least = full.saturating_sub(1).div_ceil(SNAPSHOTS_MAX);
-        found.add(Problem::new(asked.span, "train.snapshots", message).expected(format!("`Every` of at least {least} steps")));
+        found.add(
+            Problem::new(asked.span, "train.snapshots", message).expected(format!("`Every` of at least {least} steps")),
+        );
         return None;
     }
     let every = if is_smoke { smoke::snapshots_every(every, full, length) } else { every };

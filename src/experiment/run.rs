@@ -1,8 +1,8 @@
 //! What will run: every field explicit and checked, and the keys that follow from it.
 
 use crate::content::{Key, Value};
-use crate::experiment::{Encoder, meaning};
 use crate::experiment::recipe::{Augmentation, Backend, Dataset, Evaluation, Model, Split, Train};
+use crate::experiment::{Encoder, meaning};
 
 /// One training and its evaluations.
 #[derive(Debug, Clone, PartialEq)]

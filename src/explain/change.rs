@@ -178,7 +178,9 @@ fn in_file_words(kind: PartKind, change: Change) -> Change {
             Change::new("train.snapshots", every(&from), every(&to))
         }
         (PartKind::Evaluation, "snapshot_step") => {
-            let word = |text: &Option<String>| text.as_ref().map_or("the final encoder".to_owned(), |step| format!("the snapshot after step {step}"));
+            let word = |text: &Option<String>| {
+                text.as_ref().map_or("the final encoder".to_owned(), |step| format!("the snapshot after step {step}"))
+            };
             told(&format!("of {} → of {}", word(&from), word(&to)), "evaluate")
         }
         (PartKind::Pretrain, "train.schedule.warmup_steps") => steps("train.schedule.warmup"),

@@ -7,7 +7,7 @@ use crate::experiment::recipe::{
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::{AxisInfo, Cell, Experiment, Table};
-use crate::report::row::{Row, Status};
+use crate::report::row::{EncoderKind, Row, Status};
 
 /// A run told from others by its batch and seed.
 pub fn run(batch: u32, seed: u64) -> Run {
@@ -104,6 +104,9 @@ pub fn row(experiment: &Experiment, cell: u32, seed: u64, value: f64) -> Row {
         evaluation: "knn".to_owned(),
         protocol: None,
         metric: "top1".to_owned(),
+        encoder: EncoderKind::Final,
+        encoder_step: Some(100),
+        encoder_epoch: Some(2.5),
         status: Status::Done,
         value: Some(value),
         unit: Some("fraction".to_owned()),

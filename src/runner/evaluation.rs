@@ -183,13 +183,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Keeps an answer's blobs and writes the record that names them.
-    fn prepare(
-        &self,
-        asked: Asked,
-        answer: &Answer,
-        claim: &mut Claim,
-        begun: Begun,
-    ) -> Result<String, RunnerError> {
+    fn prepare(&self, asked: Asked, answer: &Answer, claim: &mut Claim, begun: Begun) -> Result<String, RunnerError> {
         if let Some(told) = &answer.told_apart {
             let predictions: Vec<u8> = told.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
             claim.put_blob(blob::PREDICTIONS, &predictions)?;

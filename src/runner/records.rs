@@ -39,13 +39,7 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
     }
 }
 
-pub fn evaluation(
-    run: &Run,
-    asked: Asked,
-    answer: &Answer,
-    checkpoint: Key,
-    begun: Begun,
-) -> record::Evaluation {
+pub fn evaluation(run: &Run, asked: Asked, answer: &Answer, checkpoint: Key, begun: Begun) -> record::Evaluation {
     let told_apart = answer.told_apart.as_ref();
     record::Evaluation {
         pretrain: run.pretrain_key(),

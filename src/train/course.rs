@@ -139,7 +139,12 @@ impl<'a> Course<'a> {
     }
 
     /// Has the watcher keep the encoder; the time it takes is the epoch's.
-    fn keep_encoder(&mut self, executor: &dyn Executor, done: u64, watcher: &mut dyn Watcher) -> Result<(), TrainError> {
+    fn keep_encoder(
+        &mut self,
+        executor: &dyn Executor,
+        done: u64,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), TrainError> {
         let began = Instant::now();
         let encoder = Checkpoint::of(State { optimizer: Vec::new(), bank: Vec::new(), ..finite_state(executor)? });
         watcher.snapshot(done, &encoder.to_bytes(executor.plan())?).map_err(TrainError::Keep)?;

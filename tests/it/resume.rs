@@ -79,7 +79,8 @@ fn sitting(
         device: 0,
     };
     let mut executor = executor::build(&run.model, &setting, run.backend).expect("an executor");
-    let mut keeper = Keeper { leave_after: leave.0, request: leave.1, done: 0, started: 0, kept: None };
+    let mut keeper =
+        Keeper { leave_after: leave.0, request: leave.1, done: 0, started: 0, kept: None, snapshots: Vec::new() };
     let pool = Pool::new(2);
     let result = pretrain(run, &dataset.train.images, executor.as_mut(), &pool, resume, &mut keeper);
     (result, keeper, executor)

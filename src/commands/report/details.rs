@@ -9,7 +9,7 @@ use crate::explain::{Meaning, changes, units};
 use crate::record::{Record, Stage};
 use crate::report::page::grid::{Grid, Quantity};
 use crate::report::page::{CellDetails, FailureDetails, Metrics, StageDetails};
-use crate::report::row::Row;
+use crate::report::row::{EncoderKind, Row};
 use crate::report::table::Unit;
 
 /// In the order of the experiment's cells.
@@ -58,7 +58,7 @@ fn differences(from: &Run, to: &Run) -> Vec<String> {
 
 fn metrics(runs: &[&Run], rows: &[&Row]) -> Metrics {
     let mut names: Vec<String> = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| row.encoder != EncoderKind::Snapshot) {
         let name = row.full_metric();
         if !names.contains(&name) {
             names.push(name);
@@ -73,7 +73,7 @@ fn metrics(runs: &[&Run], rows: &[&Row]) -> Metrics {
     let quantities: Vec<Quantity> = names.iter().map(quantity).collect();
     let of_seed = |run: &&Run| {
         let value = |name: &String| {
-            let mut own = rows.iter().filter(|row| row.seed == run.seed && row.full_metric() == *name);
+            let mut own = rows.iter().filter(|row| row.seed == run.seed && row.is_of(name));
             own.find_map(|row| row.value)
         };
         let texts = names.iter().zip(&quantities).map(|(name, of)| value(name).map(|value| of.text(value)));

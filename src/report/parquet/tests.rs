@@ -8,7 +8,12 @@ fn rows() -> (crate::experiment::Experiment, Vec<Row>) {
     let mut rows = complete(&experiment);
     rows[1] = missing(&experiment, 0, 11);
     rows[2] = failed(&experiment, 1, 0, "the loss is not finite\nat \"step\" 3");
-    rows[3] = Row { backend: Backend::Reference, ..row(&experiment, 1, 11, f64::MIN_POSITIVE) };
+    rows[3] = Row {
+        encoder: EncoderKind::Best,
+        encoder_step: None,
+        backend: Backend::Reference,
+        ..row(&experiment, 1, 11, f64::MIN_POSITIVE)
+    };
     rows[4] = Row { backend: Backend::Cuda, numerics: Numerics::Bf16, smoke: true, ..row(&experiment, 2, 0, -0.25) };
     (experiment, rows)
 }
@@ -49,6 +54,9 @@ seed: u64
 evaluation: str
 protocol: str
 metric: str
+encoder: str
+encoder_step: u64
+encoder_epoch: f64
 status: str
 value: f64
 unit: str
