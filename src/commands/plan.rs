@@ -229,13 +229,23 @@ fn line_text(line: &Line, neighbours: &Neighbours) -> String {
         return paragraph(&head, 8, &training);
     }
     let mut text = paragraph(&head, 8, &format!("training {training}"));
-    let names = asked_names(line.run);
-    for ((name, verdict), nearest) in names.iter().zip(&line.evaluations).zip(&neighbours.evaluations) {
+    let named = asked_names(line.run).into_iter().zip(&line.keys.snapshots);
+    // A training may have hundreds of snapshots, of which mostly the same is to be said.
+    let mut of_snapshots: Vec<(String, String, usize)> = Vec::new();
+    for (((name, snapshot), verdict), nearest) in named.zip(&line.evaluations).zip(&neighbours.evaluations) {
         let said = match verdict {
             Verdict::New if line.training != Verdict::Stored => "to do: follows its training".to_owned(),
             verdict => verdict.line(nearest.as_ref()),
         };
-        text.push_str(&paragraph("      ", 8, &format!("{name} {said}")));
+        match of_snapshots.iter_mut().find(|(_, known, _)| *known == said) {
+            _ if snapshot.is_none() => text.push_str(&paragraph("      ", 8, &format!("{name} {said}"))),
+            Some((_, _, n)) => *n += 1,
+            None => of_snapshots.push((name, said, 1)),
+        }
+    }
+    for (first, said, n) in of_snapshots {
+        let others = if n > 1 { format!(" and {} more of snapshots", n - 1) } else { String::new() };
+        text.push_str(&paragraph("      ", 8, &format!("{first}{others} {said}")));
     }
     text
 }

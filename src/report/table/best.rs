@@ -44,7 +44,7 @@ pub fn fill(
         cell.best = Some(BestEncoder { epochs: epochs.collect(), results, summary });
     }
     let (is_optimistic, words) = chosen(experiment, evaluation);
-    let note = format!("best epoch: {name}, the {words}; {} is of the final epoch", view.metric);
+    let note = format!("best epoch: {name}, each run's {words}; {} is of the final epoch", view.metric);
     Some(BestMetric { name, is_optimistic, note })
 }
 
