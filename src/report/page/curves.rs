@@ -325,4 +325,19 @@ mod tests {
         insta::assert_snapshot!(loss.panels[1].body.clone().into_string().replace("><", ">\n<"));
         assert!(super::figures(&grid, &[]).is_empty());
     }
+
+    #[test]
+    fn evaluated_encoders_are_drawn_over_their_epochs() {
+        let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
+        let grid = Grid::of(&AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap());
+        let of = |cell: usize, epoch: f64, value: f64| Evaluated { cell, epoch, value };
+        let all = [of(0, 20.0, 0.5), of(0, 10.0, 0.25), of(0, 10.0, 0.75), of(1, 10.0, 0.5), of(1, 20.0, f64::NAN)];
+        let figure = evaluated(&grid, &all).expect("a figure");
+        assert!(is_of_training(&figure.name) && figure.panels.len() == 1 && figure.legend.len() == 2);
+        let body = figure.panels[0].body.clone().into_string();
+        // Two epochs of the first cell, in order and with a band; one of the second, a point.
+        assert_eq!((body.matches("class=\"curve\"").count(), body.matches("class=\"band\"").count()), (1, 1), "{body}");
+        assert!(body.contains("class=\"dot\"") && body.contains("epoch") && body.contains("knn.top1 in %"), "{body}");
+        assert!(evaluated(&grid, &[]).is_none());
+    }
 }
