@@ -295,6 +295,7 @@ fn pretrain(index: usize) -> Stage {
         loss_last_epoch: Some(4.377_120_4 - index as f64 * 1e-5),
         loss_ratio: Some(0.791_203_3),
         epochs: (0..EPOCHS).map(cost).collect(),
+        snapshots: Vec::new(),
         peak_memory_bytes: Some(1_288_490_188),
     })
 }

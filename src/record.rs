@@ -26,7 +26,8 @@ pub enum Stage {
     Failure(Failure),
 }
 
-/// A trained encoder. Blobs: `checkpoint` (safetensors), `history` (Parquet), `views` (PNG).
+/// A trained encoder. Blobs: `checkpoint` (safetensors), `history` (Parquet), `views` (PNG), and a blob a snapshot
+/// (safetensors).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
@@ -38,7 +39,22 @@ pub struct Pretrain {
     /// The last epoch's loss as a share of ln(2N − 1), the loss of embeddings that are all equal.
     pub loss_ratio: Option<f64>,
     pub epochs: Vec<EpochCost>,
+    /// Encoders kept before the last, in order; absent where none were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Snapshot>,
     pub peak_memory_bytes: Option<u64>,
+}
+
+/// The encoder as it was on the way: weights and running statistics, without the optimizer's slots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Updates behind it.
+    pub step: u64,
+    /// Passes over the training images behind it; whole where it was kept at the end of one.
+    pub epoch: f64,
+    /// Names the blob.
+    pub blob: String,
 }
 
 /// Where an epoch's time went. Differs from run to run, so it is kept out of the history.
@@ -81,6 +97,8 @@ impl Pretrain {
 pub mod blob {
     /// Weights, running statistics and the optimizer's slots (safetensors).
     pub const CHECKPOINT: &str = "checkpoint";
+    /// Opens the names of snapshots: `snapshot-390` is the encoder after 390 steps.
+    pub const SNAPSHOT: &str = "snapshot";
     /// What training measured, step by step (Parquet).
     pub const HISTORY: &str = "history";
     /// The contact sheet (PNG).
@@ -91,6 +109,16 @@ pub mod blob {
     pub const PREDICTIONS: &str = "predictions";
     /// Features and labels of the first test images (safetensors).
     pub const FEATURES: &str = "features";
+
+    /// The encoder after so many steps.
+    pub fn snapshot(steps: u64) -> String {
+        format!("{SNAPSHOT}-{steps}")
+    }
+
+    /// Whether an encoder goes by this name, the final one or a snapshot.
+    pub fn is_encoder(name: &str) -> bool {
+        name == CHECKPOINT || name.strip_prefix(SNAPSHOT).is_some_and(|rest| rest.starts_with('-'))
+    }
 }
 
 /// An evaluated encoder. Blobs: `predictions` (one little-endian u16 a test image, where they were told apart), `features`

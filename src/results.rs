@@ -3,7 +3,7 @@
 use crate::content::Key;
 use crate::experiment::run::{Run, RunKeys};
 use crate::record::{self, Record, Stage, blob};
-use crate::store::{Entry, Peek, Store, StoreError};
+use crate::store::{BlobRef, Entry, Peek, Store, StoreError};
 
 /// What the store holds for a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +28,15 @@ pub struct Found<T> {
 }
 
 impl<T> Found<T> {
-    /// Whether the checkpoint the entry names was dropped on purpose.
+    /// Whether the checkpoint the entry names, or a snapshot, was dropped on purpose.
     pub fn checkpoint_dropped(&self) -> bool {
-        self.entry.dropped.contains_key(blob::CHECKPOINT)
+        self.entry.dropped.keys().any(|name| blob::is_encoder(name))
+    }
+
+    /// The blob of the snapshot after so many steps, or of the final encoder.
+    pub fn encoder(&self, snapshot: Option<u64>) -> Option<BlobRef> {
+        let name = snapshot.map_or_else(|| blob::CHECKPOINT.to_owned(), blob::snapshot);
+        self.entry.blobs.get(&name).copied()
     }
 }
 
@@ -54,7 +60,7 @@ impl<T> State<T> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunState {
     pub pretrain: State<record::Pretrain>,
-    /// In the order of `Run::evaluate`.
+    /// In the order of `Run::asked`.
     pub evaluations: Vec<State<record::Evaluation>>,
 }
 
@@ -90,7 +96,7 @@ pub fn inspect_in(store: Option<&Store>, run: &Run) -> Result<RunState, StoreErr
         Some(store) => inspect(store, run),
         None => Ok(RunState {
             pretrain: State::Miss { reason: None },
-            evaluations: run.evaluate.iter().map(|_| State::Miss { reason: None }).collect(),
+            evaluations: run.asked().iter().map(|_| State::Miss { reason: None }).collect(),
         }),
     }
 }
@@ -172,12 +178,13 @@ pub fn inspect_run(store: &Store, run: &Run) -> Result<Inspected, StoreError> {
 /// The store's.
 pub fn inspect_keys(store: &Store, keys: &RunKeys) -> Result<RunState, StoreError> {
     let pretrain = pretrain(store, keys.pretrain)?;
-    let checkpoint = match &pretrain {
-        State::Hit(found) => found.entry.blobs.get(blob::CHECKPOINT).map(|checkpoint| checkpoint.digest),
+    let encoder = |snapshot| match &pretrain {
+        State::Hit(found) => found.encoder(snapshot).map(|blob| blob.digest),
         State::Miss { .. } | State::Failed(..) => None,
     };
+    let asked = keys.evaluations.iter().zip(&keys.snapshots);
     let evaluations =
-        keys.evaluations.iter().map(|key| evaluation(store, *key, checkpoint)).collect::<Result<_, _>>()?;
+        asked.map(|(key, snapshot)| evaluation(store, *key, encoder(*snapshot))).collect::<Result<_, _>>()?;
     Ok(RunState { pretrain, evaluations })
 }
 
@@ -186,6 +193,9 @@ pub fn pretrain(store: &Store, key: Key) -> Result<State<record::Pretrain>, Stor
     stage(store, key, |stage, entry| match stage {
         Stage::Pretrain(_) if !entry.blobs.contains_key(blob::CHECKPOINT) => {
             Err("the record names no checkpoint".to_owned())
+        }
+        Stage::Pretrain(pretrain) if pretrain.snapshots.iter().any(|kept| !entry.blobs.contains_key(&kept.blob)) => {
+            Err("the record names a snapshot that it does not have".to_owned())
         }
         Stage::Pretrain(pretrain) => Ok(pretrain),
         Stage::Evaluation(_) | Stage::Failure(_) => Err("the record is not of a training".to_owned()),

@@ -83,7 +83,10 @@ def check_means(path, rows):
     n_compared = 0
     for row in rows:
         evaluation, metric = row["metric"].rsplit(".", 1)
-        wanted = {axis: row[axis] for axis in axes} | {"evaluation": evaluation, "metric": metric, "status": "done"}
+        # A table shows the final encoder, or the best of a run where the metric says so; snapshots are neither.
+        encoder = "best" if metric.endswith(("_best", "_best_epoch")) else "final"
+        wanted = {axis: row[axis] for axis in axes}
+        wanted |= {"evaluation": evaluation, "metric": metric, "encoder": encoder, "status": "done"}
         chosen = results
         for name, value in wanted.items():
             chosen = chosen[chosen[name] == value]

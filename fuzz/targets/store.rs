@@ -111,7 +111,7 @@ fn claim(body: &[u8]) {
 fn progress(body: &[u8]) {
     let Place { store, root, key, progress, .. } = &*PLACE;
     let path = root.join("progress").join(key.to_string());
-    let claim = claimed(store, key);
+    let mut claim = claimed(store, key);
     let (flag, body) = body.split_first().map_or((0, body), |(flag, body)| (*flag, body));
     let file = if flag % 2 == 0 { forged(progress, body) } else { body.to_vec() };
     fs::write(&path, &file).expect("a file in memory");

@@ -14,7 +14,7 @@ use crate::commands::plan::census_json;
 use crate::commands::survey::{self, Line};
 use crate::commands::{Ending, count, lookup, open, plan_lock, print, print_json};
 use crate::content::Key;
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, asked_names};
 use crate::explain::code::{age, date};
 use crate::explain::{CodeCensus, Index, Meaning, Nearest, StageKind, Verdict, nearest, units};
 use crate::record::{Provenance, Stage};
@@ -124,7 +124,7 @@ fn stages(line: &Line, store: Option<&Store>, index: Option<&Index>) -> Result<V
         provenance: provenance(store, &line.keys.pretrain, &line.training)?,
         follows: false,
     }];
-    let named = evaluation_names(&line.run.evaluate).into_iter().zip(&line.evaluations);
+    let named = asked_names(line.run).into_iter().zip(&line.evaluations);
     for (((name, verdict), key), nearest) in named.zip(&line.keys.evaluations).zip(neighbours.evaluations) {
         told.push(Told {
             name,

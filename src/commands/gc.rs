@@ -23,7 +23,7 @@ pub struct Arguments {
     /// What crashes and repairs left: temporary files of the dead, blobs that nothing names, what was set aside, stale claims
     #[arg(long)]
     pub leftovers: bool,
-    /// Checkpoints of finished trainings; records, histories and evaluations stay, a new evaluation trains again
+    /// Checkpoints and snapshots of finished trainings; records, histories and evaluations stay, a new evaluation trains again
     #[arg(long)]
     pub checkpoints: bool,
     /// In-flight checkpoints of trainings that nobody has in work; they begin anew
@@ -70,7 +70,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     for file in &arguments.keep {
         keep.extend(arguments.files.keys(file)?);
     }
-    let blobs = if arguments.checkpoints { [blob::CHECKPOINT.to_owned()].into() } else { BTreeSet::new() };
+    let names = [blob::CHECKPOINT, blob::SNAPSHOT].into_iter().filter(|_| arguments.checkpoints);
+    let blobs = names.map(str::to_owned).collect();
     let Arguments { leftovers, progress, older_than, .. } = *arguments;
     let plan = gc::plan(&store, &Scope { leftovers, progress, blobs, older_than, keep })?;
     let done = if arguments.apply { Some(gc::carry_out(&store, &plan)?) } else { None };

@@ -10,7 +10,7 @@ use crate::commands::error::CommandError;
 use crate::commands::progress::names;
 use crate::content::Key;
 use crate::experiment::recipe::Backend;
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, asked_names};
 use crate::runner::Place;
 use crate::store::{Owner, Store};
 
@@ -39,7 +39,7 @@ pub fn of(store: Option<&Store>, experiments: &[(Backend, Experiment)]) -> Resul
         for (cell, runs) in experiment.cells.iter().enumerate() {
             for run in &runs.runs {
                 let (keys, name) = (run.keys(), &names[&Place { cell, seed: run.seed }]);
-                let evaluations = keys.evaluations.into_iter().zip(evaluation_names(&run.evaluate));
+                let evaluations = keys.evaluations.into_iter().zip(asked_names(run));
                 for (key, stage) in [(keys.pretrain, "training".to_owned())].into_iter().chain(evaluations) {
                     stages.entry(key).or_insert_with(|| (name.clone(), stage));
                 }

@@ -16,7 +16,7 @@ use crate::commands::{Ending, count, open, plan_lock, print, print_json, quoted}
 use crate::content::Key;
 use crate::device;
 use crate::experiment::recipe::Backend;
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, asked_names};
 use crate::explain::cost::{Forecaster, Share};
 use crate::explain::{CodeCensus, Forecast, Index, Nearest, Verdict, units};
 use crate::report::statistics::LEVEL;
@@ -161,12 +161,16 @@ fn forecast(lines: &[Line], records: Option<(&Store, &Index)>, backend: Backend)
         if n > 0 {
             let images = run.train.length_steps.saturating_mul(u64::from(run.train.batch));
             forecaster.trainings(|| run.pretrain_preimage(), n, images);
+            let n_snapshots = n * run.snapshots().len();
+            if n_snapshots > 0 {
+                forecaster.snapshots(|| run.pretrain_preimage(), n_snapshots);
+            }
         }
-        for (index, evaluation) in run.evaluate.iter().enumerate() {
+        for (index, asked) in run.asked().into_iter().enumerate() {
             let to_do = lines.iter().filter(|line| line.evaluations[index].is_to_do());
             let n: usize = to_do.map(|line| new_key(line.keys.evaluations[index])).sum();
             if n > 0 {
-                forecaster.evaluations(|| run.evaluation_preimage(evaluation), n);
+                forecaster.evaluations(|| run.asked_preimage(asked), n);
             }
         }
     }
@@ -231,13 +235,23 @@ fn line_text(line: &Line, neighbours: &Neighbours) -> String {
         return paragraph(&head, 8, &training);
     }
     let mut text = paragraph(&head, 8, &format!("training {training}"));
-    let names = evaluation_names(&line.run.evaluate);
-    for ((name, verdict), nearest) in names.iter().zip(&line.evaluations).zip(&neighbours.evaluations) {
+    let named = asked_names(line.run).into_iter().zip(&line.keys.snapshots);
+    // A training may have hundreds of snapshots, of which mostly the same is to be said.
+    let mut of_snapshots: Vec<(String, String, usize)> = Vec::new();
+    for (((name, snapshot), verdict), nearest) in named.zip(&line.evaluations).zip(&neighbours.evaluations) {
         let said = match verdict {
             Verdict::New if line.training != Verdict::Stored => "to do: follows its training".to_owned(),
             verdict => verdict.line(nearest.as_ref()),
         };
-        text.push_str(&paragraph("      ", 8, &format!("{name} {said}")));
+        match of_snapshots.iter_mut().find(|(_, known, _)| *known == said) {
+            _ if snapshot.is_none() => text.push_str(&paragraph("      ", 8, &format!("{name} {said}"))),
+            Some((_, _, n)) => *n += 1,
+            None => of_snapshots.push((name, said, 1)),
+        }
+    }
+    for (first, said, n) in of_snapshots {
+        let others = if n > 1 { format!(" and {} more of snapshots", n - 1) } else { String::new() };
+        text.push_str(&paragraph("      ", 8, &format!("{first}{others} {said}")));
     }
     text
 }
@@ -324,7 +338,7 @@ pub fn census_json(census: &CodeCensus) -> serde_json::Value {
 
 fn run_json(experiment: &Experiment, line: &Line, neighbours: Option<&Neighbours>) -> serde_json::Value {
     let stage = |verdict: &Verdict, nearest: Option<&Nearest>| json!({ "state": verdict.word(), "reason": verdict.reason(), "nearest": nearest });
-    let names = evaluation_names(&line.run.evaluate);
+    let names = asked_names(line.run);
     let evaluations: serde_json::Map<_, _> = names
         .iter()
         .zip(&line.evaluations)

@@ -79,6 +79,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         facts: evidence.facts(),
         warnings: evidence.warnings(),
         histories: &histories,
+        evaluated: &evidence.evaluated(&table.metric),
         spent: &evidence.spent(&table.metric),
         maps: &maps,
         sheets: &sheets,

@@ -9,7 +9,7 @@ use crate::commands::open::Reading;
 use crate::commands::{Ending, failures, gather, open, plan_lock, print, print_json, sweep};
 use crate::experiment::Experiment;
 use crate::record::Pretrain;
-use crate::report::row::Status;
+use crate::report::row::{EncoderKind, Row, Status};
 use crate::results;
 use crate::store::Store;
 
@@ -54,9 +54,13 @@ fn show(
     let training = state.hit().map(|found| found.stage);
     let images_per_s = training.as_ref().and_then(Pretrain::images_per_s);
     let rows = gather::rows(Some(store), experiment, code)?;
+    let is_told = |row: &&Row| row.encoder != EncoderKind::Snapshot;
     if output.json {
-        let metrics: serde_json::Map<_, _> =
-            rows.iter().filter_map(|row| Some((row.full_metric(), serde_json::json!(row.value?)))).collect();
+        let metrics: serde_json::Map<_, _> = rows
+            .iter()
+            .filter(is_told)
+            .filter_map(|row| Some((row.full_metric(), serde_json::json!(row.value?))))
+            .collect();
         return print_json(&serde_json::json!({
             "experiment": experiment.name,
             "seed": run.seed,
@@ -68,7 +72,7 @@ fn show(
         }));
     }
     let mut text = format!("{}  seed {}  key {}\n", experiment.name, run.seed, run.pretrain_key().short());
-    for row in rows.iter().filter(|row| row.status == Status::Done) {
+    for row in rows.iter().filter(is_told).filter(|row| row.status == Status::Done) {
         if let Some(value) = row.value {
             text.push_str(&format!("  {:<26} {value:.4} {}\n", row.full_metric(), row.unit.as_deref().unwrap_or("")));
         }

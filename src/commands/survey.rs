@@ -23,7 +23,7 @@ pub struct Line<'a> {
     pub run: &'a Run,
     pub keys: RunKeys,
     pub training: Verdict,
-    /// In the order of `Run::evaluate`.
+    /// In the order of `Run::asked`.
     pub evaluations: Vec<Verdict>,
 }
 
@@ -145,10 +145,10 @@ impl Line<'_> {
         let is_trained = self.training == Verdict::Stored;
         let training =
             if self.training == Verdict::New { of(self.run.pretrain_preimage(), &self.keys.pretrain) } else { None };
-        let stages = self.evaluations.iter().zip(&self.run.evaluate).zip(&self.keys.evaluations);
-        let evaluations = stages.map(|((verdict, evaluation), key)| {
+        let stages = self.evaluations.iter().zip(self.run.asked()).zip(&self.keys.evaluations);
+        let evaluations = stages.map(|((verdict, asked), key)| {
             let is_new = is_trained && *verdict == Verdict::New;
-            if is_new { of(self.run.evaluation_preimage(evaluation), key) } else { None }
+            if is_new { of(self.run.asked_preimage(asked), key) } else { None }
         });
         Neighbours { training, evaluations: evaluations.collect() }
     }

@@ -116,8 +116,97 @@ pub fn augmentation_names(views: &[Augmentation]) -> Vec<Option<String>> {
     stems.iter().enumerate().map(name).collect()
 }
 
-/// What an evaluation of `run` does, in one line: all that a reader must know to compare its numbers with others.
+/// The names of all that is asked of a run, no two alike: those of the final encoder as in [`evaluation_names`], and of the
+/// snapshots `knn@epoch10`, or `knn@step15` within an epoch.
+pub fn asked_names(run: &Run) -> Vec<String> {
+    let names = evaluation_names(&run.evaluate);
+    let of_snapshot = |steps: u64| {
+        let kept = names.iter().zip(&run.evaluate).filter(|(_, evaluation)| evaluation.is_of_snapshots());
+        kept.map(move |(name, _)| format!("{name}@{}", moment(run, steps, ""))).collect::<Vec<_>>()
+    };
+    let of_snapshots: Vec<String> = run.snapshots().into_iter().flat_map(of_snapshot).collect();
+    [names, of_snapshots].concat()
+}
+
+/// The evaluation's name in a name of [`asked_names`].
+pub fn without_snapshot(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(evaluation, _)| evaluation)
+}
+
+/// `epoch10`, or `step15` within an epoch, with `gap` before the number.
+fn moment(run: &Run, steps: u64, gap: &str) -> String {
+    let per_epoch = run.steps_per_epoch();
+    if steps.is_multiple_of(per_epoch) {
+        format!("epoch{gap}{}", steps / per_epoch)
+    } else {
+        format!("step{gap}{steps}")
+    }
+}
+
+/// Which encoders of a run a number is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoder {
+    /// The last, which every run has.
+    Final,
+    /// The one after so many steps.
+    Snapshot(u64),
+    /// Of the final one and the snapshots, whichever came out best.
+    Best,
+}
+
+/// The metrics whose best epoch is looked for.
+pub fn metrics_of_best(evaluation: &Evaluation) -> &'static [&'static str] {
+    match evaluation {
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Transfer(_) => &["top1", "top5"],
+        Evaluation::Health(_) | Evaluation::Robustness(_) => &[],
+    }
+}
+
+/// What the best of an evaluation's metrics is called, `top1_best`, and the epoch it was reached at, `top1_best_epoch`.
+pub fn best_names(metric: &str) -> [String; 2] {
+    [format!("{metric}_best"), format!("{metric}_best_epoch")]
+}
+
+/// How the best epoch was chosen. What is chosen on the images that it is then told of comes out too high.
+pub fn best_words(run: &Run, evaluation: &Evaluation) -> String {
+    let snapshots = run.snapshots();
+    let n = snapshots.len() + 1;
+    let are_epochs = snapshots.iter().all(|steps| steps.is_multiple_of(run.steps_per_epoch()));
+    let what = match (are_epochs, n) {
+        (true, 1) => "epoch",
+        (true, _) => "epochs",
+        (false, _) => "snapshots",
+    };
+    let images =
+        if is_chosen_on_test(run, evaluation) { "on the test images: optimistic" } else { "on the held-out images" };
+    format!("best of {n} {what} {images}")
+}
+
+/// Whether the best epoch is chosen on the very test images that it is told of. A transfer is asked about the other data's
+/// test images, whatever the run's own split is.
+pub fn is_chosen_on_test(run: &Run, evaluation: &Evaluation) -> bool {
+    matches!(evaluation, Evaluation::Transfer(_)) || run.split == Split::Official
+}
+
+/// What the final encoder's evaluation does, in one line: all that a reader must know to compare its numbers with others.
 pub fn protocol(run: &Run, evaluation: &Evaluation) -> String {
+    protocol_of(run, evaluation, Encoder::Final)
+}
+
+/// As [`protocol`], of another encoder.
+pub fn protocol_of(run: &Run, evaluation: &Evaluation, encoder: Encoder) -> String {
+    let encoder = match encoder {
+        Encoder::Final => "final epoch".to_owned(),
+        Encoder::Snapshot(steps) => {
+            let length = run.train.length_steps;
+            let per_epoch = run.steps_per_epoch();
+            let are_epochs = steps.is_multiple_of(per_epoch) && length.is_multiple_of(per_epoch);
+            let of = if are_epochs { length / per_epoch } else { length };
+            let moment = if are_epochs { moment(run, steps, " ") } else { format!("step {steps}") };
+            format!("{moment} of {of}")
+        }
+        Encoder::Best => best_words(run, evaluation),
+    };
     let (n_train, n_test) = (run.facts.n_train, run.facts.n_test);
     let split = match run.split {
         Split::Official => "test split".to_owned(),
@@ -125,11 +214,11 @@ pub fn protocol(run: &Run, evaluation: &Evaluation) -> String {
             format!("split held out of the training set ({fraction} of it, seed {seed})")
         }
     };
-    let end = format!("final epoch, {split}");
+    let end = format!("{encoder}, {split}");
     match evaluation {
         Evaluation::Knn(knn) => format!("{}, {end}", banked(knn, n_train)),
         Evaluation::LinearProbe(probe) => format!("{}, {end}", linear_probe(probe, n_train)),
-        Evaluation::Transfer(transfer) => transferred(transfer),
+        Evaluation::Transfer(transfer) => transferred(transfer, &encoder),
         Evaluation::Health(Health { layer, rankme_min, feature_std_min }) => format!(
             "RankMe and standard deviation of {n_test} images without augmentation, alignment and uniformity of two \
              augmented views of each, {}, alarm below RankMe {rankme_min} or deviation {feature_std_min}, {end}",
@@ -142,7 +231,7 @@ pub fn protocol(run: &Run, evaluation: &Evaluation) -> String {
     }
 }
 
-fn transferred(transfer: &Transfer) -> String {
+fn transferred(transfer: &Transfer, encoder: &str) -> String {
     let n_bank = transfer.facts.map_or(0, |facts| facts.n_train);
     let protocol = match &transfer.protocol {
         Classification::Knn(knn) => banked(knn, n_bank),
@@ -156,7 +245,7 @@ fn transferred(transfer: &Transfer) -> String {
         Dataset::Cifar100 { .. } => "CIFAR-100".to_owned(),
         Dataset::ImageFolder { root } => format!("the images in {root}"),
     };
-    format!("transfer to {dataset}: {protocol}, final epoch, test split")
+    format!("transfer to {dataset}: {protocol}, {encoder}, test split")
 }
 
 fn layer(layer: Layer) -> String {

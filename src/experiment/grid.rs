@@ -62,11 +62,14 @@ struct Memory {
 
 fn metrics(memory: &Memory) -> Vec<Vec<String>> {
     let views: Vec<&[Augmentation]> = memory.views.values().flatten().map(|views| views.value.as_slice()).collect();
+    let has_snapshots = memory.train.values().flatten().any(|train| train.snapshots.value.is_some());
     let of = |placed: &[PlacedEvaluation], views: &[Augmentation]| -> Vec<String> {
         let evaluations: Vec<Evaluation> = placed.iter().map(|placed| placed.value.clone()).collect();
         let named = evaluation_names(&evaluations).into_iter().zip(&evaluations);
         let metrics = named.map(|(name, evaluation)| {
-            let metrics = experiment::metrics(evaluation, views).into_iter();
+            let best = experiment::metrics_of_best(evaluation).iter().filter(|_| has_snapshots);
+            let best = best.flat_map(|metric| experiment::best_names(metric));
+            let metrics = experiment::metrics(evaluation, views).into_iter().chain(best);
             metrics.map(|metric| format!("{name}.{metric}")).collect::<Vec<_>>()
         });
         metrics.collect::<Vec<_>>().concat()

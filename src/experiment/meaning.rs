@@ -188,6 +188,7 @@ pub fn train(train: &Train, plans: Option<Key>) -> Value {
         learning_rate,
         schedule,
         numerics,
+        snapshots_every_steps,
     } = *train;
     let scope = match batch_norm_scope {
         BatchNormScope::View => "View",
@@ -208,9 +209,11 @@ pub fn train(train: &Train, plans: Option<Key>) -> Value {
     if !loss.has_temperature() {
         fields.retain(|(name, _)| *name != "temperature");
     }
-    // SimCLR's own loss says nothing of losses, an undivided batch nothing of pieces.
+    // SimCLR's own loss says nothing of losses, an undivided batch nothing of pieces, the final encoder alone nothing of
+    // snapshots.
     fields.extend((loss != Loss::NT_XENT).then(|| ("loss", self::loss(loss))));
     fields.extend(micro_batch.map(|images| ("micro_batch", whole(images))));
+    fields.extend(snapshots_every_steps.map(|steps| ("snapshots_every_steps", whole(steps))));
     fields.extend(plans.map(|digest| ("plans", Value::Key(digest))));
     Value::Record("Train", fields)
 }

@@ -21,7 +21,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use crate::experiment::evaluations::{augmentation_names, evaluation_names, kind, metrics, protocol};
+pub use crate::experiment::evaluations::{
+    Encoder, asked_names, augmentation_names, best_names, best_words, evaluation_names, is_chosen_on_test, kind,
+    metrics, metrics_of_best, protocol, protocol_of, without_snapshot,
+};
 pub use crate::experiment::file::{LoadOptions, load};
 pub use crate::experiment::problem::Problems;
 pub use crate::experiment::tree::TEXT_BYTES_MAX;
@@ -50,6 +53,11 @@ impl Experiment {
     /// Every run computes its convolutions as the lock of this digest says, which makes it another run.
     pub fn lock_plans(&mut self, digest: Key) {
         self.cells.iter_mut().flat_map(|cell| &mut cell.runs).for_each(|run| run.plans = Some(digest));
+    }
+
+    /// Whether some run keeps encoders before its last.
+    pub fn has_snapshots(&self) -> bool {
+        self.cells.iter().flat_map(|cell| cell.runs.first()).any(|run| run.train.snapshots_every_steps.is_some())
     }
 
     /// Whether a cell, by its index, has a label; no cell has one of an axis that there is not.

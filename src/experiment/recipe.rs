@@ -204,6 +204,8 @@ pub struct Train {
     pub learning_rate: LearningRate,
     pub schedule: Schedule,
     pub numerics: Numerics,
+    /// The encoder is kept every so many steps, below `length_steps`; `None` keeps the final one alone.
+    pub snapshots_every_steps: Option<u64>,
 }
 
 /// What training minimises, on 2N embeddings; formulas in `ops::nt_xent` and `ops::contrastive`.

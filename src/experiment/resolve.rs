@@ -165,12 +165,16 @@ fn check_loss(loss: Placed<Loss>, backend: Backend, found: &mut Found) -> bool {
     false
 }
 
+/// Encoders of a training that are kept before its last; each is evaluated.
+const SNAPSHOTS_MAX: u64 = 1_000;
+
 /// What lengths come to.
 struct Steps {
     batch: u32,
     micro_batch: Option<u32>,
     length: u64,
     schedule: Schedule,
+    snapshots_every: Option<u64>,
 }
 
 fn steps(train: &TrainSection, n_train: u32, is_smoke: bool, found: &mut Found) -> Option<(Steps, Bookkeeping)> {
@@ -208,11 +212,35 @@ fn steps(train: &TrainSection, n_train: u32, is_smoke: bool, found: &mut Found) 
             Schedule::WarmupCosine { warmup_steps, form }
         }
     };
+    let snapshots_every = snapshots_every(train.snapshots, in_steps, (full, length), is_smoke, found)?;
     let bookkeeping = Bookkeeping {
         metrics_every_steps: in_steps(train.metrics_every).max(1),
         checkpoint_every_steps: in_steps(train.checkpoint_every).max(1),
     };
-    Some((Steps { batch, micro_batch, length, schedule }, if is_smoke { smoke::BOOKKEEPING } else { bookkeeping }))
+    let steps = Steps { batch, micro_batch, length, schedule, snapshots_every };
+    Some((steps, if is_smoke { smoke::BOOKKEEPING } else { bookkeeping }))
+}
+
+/// Steps from one snapshot to the next; the inner `None` where none comes before the end, whatever the file says.
+fn snapshots_every(
+    asked: Placed<Option<Length>>,
+    in_steps: impl Fn(Length) -> u64,
+    (full, length): (u64, u64),
+    is_smoke: bool,
+    found: &mut Found,
+) -> Option<Option<u64>> {
+    let Some(every) = asked.value.map(|every| in_steps(every).max(1)) else { return Some(None) };
+    let n_snapshots = full.saturating_sub(1) / every;
+    if n_snapshots > SNAPSHOTS_MAX {
+        let message = format!("{n_snapshots} snapshots of {full} steps are more than the limit of {SNAPSHOTS_MAX}");
+        let least = full.saturating_sub(1).div_ceil(SNAPSHOTS_MAX);
+        found.add(
+            Problem::new(asked.span, "train.snapshots", message).expected(format!("`Every` of at least {least} steps")),
+        );
+        return None;
+    }
+    let every = if is_smoke { smoke::snapshots_every(every, full, length) } else { every };
+    Some(Some(every).filter(|every| *every < length))
 }
 
 fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics, is_smoke: bool) -> Train {
@@ -227,6 +255,7 @@ fn train_recipe(train: &TrainSection, steps: &Steps, numerics: Numerics, is_smok
         learning_rate: train.learning_rate,
         schedule: steps.schedule,
         numerics,
+        snapshots_every_steps: steps.snapshots_every,
     }
 }
 

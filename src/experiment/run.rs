@@ -1,8 +1,8 @@
 //! What will run: every field explicit and checked, and the keys that follow from it.
 
 use crate::content::{Key, Value};
-use crate::experiment::meaning;
 use crate::experiment::recipe::{Augmentation, Backend, Dataset, Evaluation, Model, Split, Train};
+use crate::experiment::{Encoder, meaning};
 
 /// One training and its evaluations.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +62,29 @@ impl Run {
         u64::from(self.facts.n_train / self.train.batch)
     }
 
+    /// Steps behind each snapshot, in order; the final encoder is none of them.
+    pub fn snapshots(&self) -> Vec<u64> {
+        let length_steps = self.train.length_steps;
+        let every = self.train.snapshots_every_steps.filter(|every| *every > 0);
+        let n = every.map_or(0, |every| length_steps.saturating_sub(1) / every);
+        (1..=n).map(|index| index * every.unwrap_or(0)).collect()
+    }
+
+    /// Epochs behind so many steps.
+    pub fn epoch_of(&self, steps: u64) -> f64 {
+        steps as f64 / self.steps_per_epoch() as f64
+    }
+
+    /// Everything asked: of the final encoder in the file's order, then of one snapshot after another.
+    pub fn asked(&self) -> Vec<Asked<'_>> {
+        let of_final = self.evaluate.iter().map(|evaluation| Asked { evaluation, snapshot: None });
+        let of_snapshot = |steps: u64| {
+            let kept = self.evaluate.iter().filter(|evaluation| evaluation.is_of_snapshots());
+            kept.map(move |evaluation| Asked { evaluation, snapshot: Some(steps) })
+        };
+        of_final.chain(self.snapshots().into_iter().flat_map(of_snapshot)).collect()
+    }
+
     pub fn data_meaning(&self) -> Value {
         Value::Record(
             "Data",
@@ -115,29 +138,56 @@ impl Run {
 
     /// An evaluation hangs on its training and adds nothing to it. It sees features, and of the views only the normalisation,
     /// which the training's key already holds.
-    fn evaluation_meaning(&self, pretrain: Key, evaluation: &Evaluation) -> Value {
-        let fields = vec![
+    fn evaluation_meaning(&self, pretrain: Key, asked: Asked) -> Value {
+        let mut fields = vec![
             ("version", Value::Integer(EVALUATION_VERSION)),
             ("pretrain", Value::Key(pretrain)),
-            ("evaluation", meaning::evaluation(evaluation)),
+            ("evaluation", meaning::evaluation(asked.evaluation)),
         ];
+        // The final encoder, the only one there once was, says nothing of steps.
+        fields.extend(asked.snapshot.map(|steps| ("snapshot_step", Value::Integer(steps.into()))));
         meaning::stage("Evaluate", fields, self.code)
     }
 
+    /// Of the final encoder's evaluation.
     pub fn evaluation_key(&self, evaluation: &Evaluation) -> Key {
-        Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(self.pretrain_key(), evaluation))
+        let asked = Asked { evaluation, snapshot: None };
+        Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(self.pretrain_key(), asked))
     }
 
+    /// Of the final encoder's evaluation.
     pub fn evaluation_preimage(&self, evaluation: &Evaluation) -> String {
-        let meaning = self.evaluation_meaning(self.pretrain_key(), evaluation);
+        self.asked_preimage(Asked { evaluation, snapshot: None })
+    }
+
+    pub fn asked_preimage(&self, asked: Asked) -> String {
+        let meaning = self.evaluation_meaning(self.pretrain_key(), asked);
         format!("{}\n{}", meaning.preimage(EVALUATION_DOMAIN), self.pretrain_preimage())
     }
 
     /// Every key at once: the training's is hashed once and not again for each evaluation.
     pub fn keys(&self) -> RunKeys {
-        let pretrain = self.pretrain_key();
-        let of = |evaluation| Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(pretrain, evaluation));
-        RunKeys { pretrain, evaluations: self.evaluate.iter().map(of).collect() }
+        let (pretrain, asked) = (self.pretrain_key(), self.asked());
+        let of = |asked: &Asked| Key::of_value(EVALUATION_DOMAIN, &self.evaluation_meaning(pretrain, *asked));
+        RunKeys {
+            pretrain,
+            evaluations: asked.iter().map(of).collect(),
+            snapshots: asked.iter().map(|asked| asked.snapshot).collect(),
+        }
+    }
+}
+
+/// One question to one encoder of a run: a stage of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked<'a> {
+    pub evaluation: &'a Evaluation,
+    /// Steps behind the snapshot that it is asked of; `None` is the final encoder.
+    pub snapshot: Option<u64>,
+}
+
+impl Asked<'_> {
+    pub fn encoder(self) -> Encoder {
+        self.snapshot.map_or(Encoder::Final, Encoder::Snapshot)
     }
 }
 
@@ -145,6 +195,8 @@ impl Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunKeys {
     pub pretrain: Key,
-    /// In the order of `Run::evaluate`.
+    /// In the order of `Run::asked`.
     pub evaluations: Vec<Key>,
+    /// Of each evaluation the steps behind the snapshot it sees; `None` is the final encoder.
+    pub snapshots: Vec<Option<u64>>,
 }

@@ -61,6 +61,12 @@ pub fn warmup_steps(warmup_steps: u64, full_steps: u64, length_steps: u64) -> u6
     u64::try_from(share).unwrap_or(u64::MAX).min(length_steps.saturating_sub(1))
 }
 
+/// Snapshots as far apart, as a share of the shrunk length, rounded up; a step apart at least.
+pub fn snapshots_every(every_steps: u64, full_steps: u64, length_steps: u64) -> u64 {
+    let share = (u128::from(every_steps) * u128::from(length_steps)).div_ceil(u128::from(full_steps.max(1)));
+    u64::try_from(share).unwrap_or(u64::MAX).max(1)
+}
+
 pub fn evaluation(evaluation: &Evaluation, n_train: u32) -> Evaluation {
     let shrunk = |knn: &Knn| Knn { k: knn.k.min(n_train), ..*knn };
     match evaluation {

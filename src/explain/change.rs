@@ -173,6 +173,16 @@ fn in_file_words(kind: PartKind, change: Change) -> Change {
         (PartKind::Pretrain, "data") => told("data set: another, whose record says no more", "dataset"),
         (PartKind::Evaluation, "pretrain") => told("its training: another, whose record says no more", "train"),
         (PartKind::Pretrain, "train.length_steps") => steps("train.length"),
+        (PartKind::Pretrain, "train.snapshots_every_steps") => {
+            let every = |text: &Option<String>| text.as_ref().map(|steps| format!("Every(Steps({steps}))"));
+            Change::new("train.snapshots", every(&from), every(&to))
+        }
+        (PartKind::Evaluation, "snapshot_step") => {
+            let word = |text: &Option<String>| {
+                text.as_ref().map_or("the final encoder".to_owned(), |step| format!("the snapshot after step {step}"))
+            };
+            told(&format!("of {} → of {}", word(&from), word(&to)), "evaluate")
+        }
         (PartKind::Pretrain, "train.schedule.warmup_steps") => steps("train.schedule.warmup"),
         (PartKind::Pretrain, "train.plans") => Change::new("plan lock", from, to),
         (PartKind::Pretrain, "backend") => {

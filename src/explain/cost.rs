@@ -8,7 +8,7 @@ use crate::explain::features::{Leaf, leaves};
 use crate::explain::index::Index;
 use crate::explain::meaning::{PartKind, StageKind};
 use crate::explain::units;
-use crate::record::Stage;
+use crate::record::{Stage, blob};
 use crate::results;
 use crate::store::{Peek, Store};
 
@@ -97,7 +97,10 @@ struct Measured {
     device: String,
     /// Images a second of a training, seconds of an evaluation.
     pace: Option<f64>,
+    /// Without snapshots, which trainings of one size keep different numbers of.
     bytes: u64,
+    /// Of one snapshot; of a training that keeps none, its final encoder's, which is no smaller.
+    snapshot_bytes: u64,
 }
 
 /// Stages of one kind and what is known of them.
@@ -141,15 +144,23 @@ impl<'a> Forecaster<'a> {
     pub fn trainings(&mut self, preimage: impl FnOnce() -> String, n: usize, images: u64) {
         let profiles = self.profiles(preimage);
         let per_s = if images == 0 { Some(f64::INFINITY) } else { self.pace(&profiles) };
-        let bytes = self.bytes(&profiles);
+        let bytes = self.middle(&profiles, |measured| measured.bytes);
         let seconds = per_s.map(|per_s| images as f64 / per_s);
         self.forecast.trainings.add(n, seconds, bytes);
+    }
+
+    /// `n` snapshots in all, kept by trainings that cost what the one of `preimage` does.
+    pub fn snapshots(&mut self, preimage: impl FnOnce() -> String, n: usize) {
+        let profiles = self.profiles(preimage);
+        let bytes = self.middle(&profiles, |measured| measured.snapshot_bytes).unwrap_or(0);
+        let trainings = &mut self.forecast.trainings;
+        trainings.bytes = trainings.bytes.saturating_add(bytes.saturating_mul(n as u64));
     }
 
     /// `n` evaluations that cost what the one of `preimage` does.
     pub fn evaluations(&mut self, preimage: impl FnOnce() -> String, n: usize) {
         let profiles = self.profiles(preimage);
-        let (seconds, bytes) = (self.pace(&profiles), self.bytes(&profiles));
+        let (seconds, bytes) = (self.pace(&profiles), self.middle(&profiles, |measured| measured.bytes));
         self.forecast.evaluations.add(n, seconds, bytes);
     }
 
@@ -186,10 +197,10 @@ impl<'a> Forecaster<'a> {
     }
 
     /// The middle size of what the records of the same size hold.
-    fn bytes(&mut self, profiles: &[Profile]) -> Option<u64> {
+    fn middle(&mut self, profiles: &[Profile], bytes: fn(&Measured) -> u64) -> Option<u64> {
         for profile in profiles.iter().filter(|profile| profile.tells_size()) {
             let mut sizes: Vec<u64> =
-                self.records_of(profile).into_iter().map(|(_, measured)| measured.bytes).collect();
+                self.records_of(profile).into_iter().map(|(_, measured)| bytes(&measured)).collect();
             sizes.sort_unstable();
             if let Some(middle) = sizes.get(sizes.len() / 2) {
                 return Some(*middle);
@@ -225,8 +236,17 @@ fn measure(store: &Store, key: Key) -> Option<Measured> {
         Stage::Failure(_) => return None,
     };
     let text = (entry.body.len() + 2 * entry.preimage.len()) as u64;
-    let bytes = entry.blobs.values().map(|blob| blob.bytes).fold(text, u64::saturating_add);
-    Some(Measured { device: record.provenance.device, pace, bytes })
+    let (mut bytes, mut snapshot_bytes) = (text, 0);
+    for (name, blob) in &entry.blobs {
+        match (blob::is_encoder(name), name == blob::CHECKPOINT) {
+            (true, false) => snapshot_bytes = blob.bytes,
+            (true, true) | (false, _) => bytes = u64::saturating_add(bytes, blob.bytes),
+        }
+    }
+    if snapshot_bytes == 0 {
+        snapshot_bytes = entry.blobs.get(blob::CHECKPOINT).map_or(0, |checkpoint| checkpoint.bytes);
+    }
+    Some(Measured { device: record.provenance.device, pace, bytes, snapshot_bytes })
 }
 
 impl Share {

@@ -45,6 +45,7 @@ fn training(images_per_s: f64) -> Stage {
         loss_last_epoch: None,
         loss_ratio: None,
         epochs,
+        snapshots: Vec::new(),
         peak_memory_bytes: None,
     })
 }
@@ -143,6 +144,12 @@ fn evaluations_and_sizes_are_told_or_said_to_be_unknown() {
     });
     assert_eq!((forecast.trainings.seconds, forecast.trainings.n_timed), (30.0, 3));
     assert!(forecast.trainings.bytes >= 3 * CHECKPOINT_BYTES as u64 && forecast.trainings.n_sized == 3);
+    // A snapshot is no larger than a checkpoint, where no record has one.
+    let kept = recorded.forecast(Some("here"), |forecaster| {
+        forecaster.trainings(|| wanted.pretrain_preimage(), 3, 1_000);
+        forecaster.snapshots(|| wanted.pretrain_preimage(), 6);
+    });
+    assert_eq!(kept.trainings.bytes, forecast.trainings.bytes + 6 * CHECKPOINT_BYTES as u64);
     let evaluations = forecast.evaluations;
     assert_eq!((evaluations.n, evaluations.n_timed, evaluations.seconds), (3, 2, 6.0));
     let sentences = forecast.sentences();

@@ -189,6 +189,9 @@ impl Node {
                 ("train", "length_steps") => {
                     rows.push(("train.length".to_owned(), format!("Steps({})", node.render())));
                 }
+                ("train", "snapshots_every_steps") => {
+                    rows.push(("train.snapshots".to_owned(), format!("Every(Steps({}))", node.render())));
+                }
                 (_, _) => rows.push((format!("{path}.{name}"), node.render())),
             }
         }

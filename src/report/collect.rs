@@ -1,14 +1,17 @@
 //! From an experiment and its records to rows: what is done, what failed, what is missing.
 
+mod best;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
 use crate::content::Key;
 use crate::experiment::run::{Run, RunKeys};
-use crate::experiment::{Experiment, evaluation_names, protocol};
+use crate::experiment::{Experiment, asked_names, protocol_of, without_snapshot};
 use crate::record::{Metric, Pretrain, Provenance, Record, Stage};
-use crate::report::row::{Row, Status};
+use crate::report::collect::best::best_stems;
+use crate::report::row::{EncoderKind, Row, Status};
 use crate::results;
 use crate::store::{Store, StoreError};
 
@@ -26,6 +29,8 @@ enum Outcome {
 struct Stem {
     row: Row,
     outcome: Outcome,
+    /// What its rows are of, where that does not follow from what the same evaluation has elsewhere.
+    metrics: Option<[String; 2]>,
 }
 
 /// The rows of an experiment, and why some are not there.
@@ -51,6 +56,7 @@ pub fn from_store(
     see: &(dyn Fn(&Record) + Sync),
 ) -> Result<Collected, StoreError> {
     let experiment = candidates.first().expect("an experiment on some backend");
+    let has_snapshots = experiment.has_snapshots();
     let of_cell = |cell: usize| (0..experiment.cells[cell].runs.len()).map(move |run| (cell, run));
     let places: Vec<(usize, usize)> = (0..experiment.cells.len()).flat_map(of_cell).collect();
     let of_run = |&(cell, run): &(usize, usize)| -> Result<(Vec<Stem>, Vec<String>), StoreError> {
@@ -59,7 +65,11 @@ pub fn from_store(
         let (keys, mut damage) = (inspected.keys.clone(), Vec::new());
         let records = inspected.into_records(&mut damage);
         records.iter().flatten().for_each(see);
-        Ok((stems_of_run(experiment, cell, runs[best], keys, records), damage))
+        let mut stems = stems_of_run(experiment, cell, runs[best], keys, records);
+        if has_snapshots {
+            stems.extend(best_stems(runs[best], &stems));
+        }
+        Ok((stems, damage))
     };
     let results: Vec<_> = places.par_iter().map(of_run).collect();
     let (mut stems, mut damage) = (Vec::new(), Vec::new());
@@ -71,18 +81,24 @@ pub fn from_store(
     Ok(Collected { rows: rows(experiment, stems), damage })
 }
 
-/// One row a cell × seed × metric, in that order: evaluations as the file has them, metrics by name.
+/// One row a cell × seed × metric, in that order: evaluations as the file has them, metrics by name; those of the final
+/// encoder first, then of one snapshot after another, then the best of them all.
 ///
 /// `find` looks a record up by its stage's key; it must hide an evaluation whose checkpoint is not the training's, as
 /// `record::Evaluation::checkpoint` says. A stage without a result has a row for every metric that the same evaluation
 /// has elsewhere in the experiment, and for the table's metric in any case.
 pub fn collect(experiment: &Experiment, mut find: impl FnMut(&Key) -> Option<Record>) -> Vec<Row> {
+    let has_snapshots = experiment.has_snapshots();
     let mut stems = Vec::new();
     for (index, cell) in experiment.cells.iter().enumerate() {
         for run in &cell.runs {
             let keys = run.keys();
             let records = std::iter::once(&keys.pretrain).chain(&keys.evaluations).map(&mut find).collect();
-            stems.extend(stems_of_run(experiment, index, run, keys, records));
+            let mut of_run = stems_of_run(experiment, index, run, keys, records);
+            if has_snapshots {
+                of_run.extend(best_stems(run, &of_run));
+            }
+            stems.extend(of_run);
         }
     }
     rows(experiment, stems)
@@ -108,6 +124,8 @@ fn stems_of_run(
         labels: experiment.cells[cell].labels.clone(),
         seed: run.seed,
         evaluation: PRETRAIN.to_owned(),
+        encoder_step: Some(run.train.length_steps),
+        encoder_epoch: Some(run.epoch_of(run.train.length_steps)),
         ..Row::blank(keys.pretrain, run.backend, run.train.numerics)
     };
     let mut records = records.into_iter();
@@ -124,11 +142,16 @@ fn stems_of_run(
         Outcome::Failed(message) => Some(message.clone()),
         Outcome::Done(_) | Outcome::Missing => None,
     };
-    let mut stems = vec![Stem { row: base.clone(), outcome: of_training }];
-    let evaluations = evaluation_names(&run.evaluate).into_iter().zip(&run.evaluate).zip(keys.evaluations);
-    for (((name, evaluation), evaluation_key), record) in evaluations.zip(records) {
-        let protocol = Some(protocol(run, evaluation));
+    let mut stems = vec![Stem { row: base.clone(), outcome: of_training, metrics: None }];
+    let asked = run.asked().into_iter().zip(asked_names(run));
+    for (((asked, name), evaluation_key), record) in asked.zip(keys.evaluations).zip(records) {
+        let name = without_snapshot(&name).to_owned();
+        let protocol = Some(protocol_of(run, asked.evaluation, asked.encoder()));
         let mut row = Row { evaluation: name, protocol, evaluation_key, ..base.clone() };
+        if let Some(step) = asked.snapshot {
+            row.encoder = EncoderKind::Snapshot;
+            (row.encoder_step, row.encoder_epoch) = (Some(step), Some(run.epoch_of(step)));
+        }
         if let (false, Some(record)) = (is_trained, &record) {
             fill_provenance(&mut row, &record.provenance);
         }
@@ -137,7 +160,7 @@ fn stems_of_run(
             (Outcome::Missing, Some(message)) => Outcome::Failed(message.clone()),
             (outcome, _) => outcome,
         };
-        stems.push(Stem { row, outcome });
+        stems.push(Stem { row, outcome, metrics: None });
     }
     stems
 }
@@ -189,10 +212,15 @@ fn metric_names(experiment: &Experiment, stems: &[Stem]) -> BTreeMap<String, BTr
             names.entry(evaluation.to_owned()).or_default().insert(metric.to_owned());
         }
     };
-    if let Some((evaluation, metric)) = experiment.table.metric.rsplit_once('.') {
+    let is_of_best = |stem: &Stem, evaluation: &str, metric: &str| {
+        stem.row.evaluation == evaluation && stem.metrics.iter().flatten().any(|name| name == metric)
+    };
+    if let Some((evaluation, metric)) = experiment.table.metric.rsplit_once('.')
+        && !stems.iter().any(|stem| is_of_best(stem, evaluation, metric))
+    {
         add(evaluation, metric);
     }
-    for stem in stems {
+    for stem in stems.iter().filter(|stem| stem.metrics.is_none()) {
         match &stem.outcome {
             Outcome::Done(metrics) => metrics.iter().for_each(|metric| add(&stem.row.evaluation, &metric.name)),
             Outcome::Failed(_) | Outcome::Missing => {}
@@ -202,7 +230,7 @@ fn metric_names(experiment: &Experiment, stems: &[Stem]) -> BTreeMap<String, BTr
 }
 
 fn rows_of_stem(stem: Stem, names: &BTreeMap<String, BTreeSet<String>>) -> Vec<Row> {
-    let Stem { row, outcome } = stem;
+    let Stem { row, outcome, metrics } = stem;
     let row_of = |name: &String| {
         let row = Row { metric: name.clone(), ..row.clone() };
         match &outcome {
@@ -216,7 +244,10 @@ fn rows_of_stem(stem: Stem, names: &BTreeMap<String, BTreeSet<String>>) -> Vec<R
             },
         }
     };
-    names.get(&row.evaluation).into_iter().flatten().map(row_of).collect()
+    match &metrics {
+        Some(metrics) => metrics.iter().map(row_of).collect(),
+        None => names.get(&row.evaluation).into_iter().flatten().map(row_of).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::experiment::Experiment;
-use crate::report::row::{Row, Status, numerics_name};
+use crate::report::row::{EncoderKind, Row, Status, numerics_name};
 use crate::report::table::{AblationTable, SeedResult, TableCell};
 use crate::report::view::{Spread, listed};
 
@@ -100,7 +100,10 @@ pub fn protocol_note(rows: &[&Row]) -> Option<String> {
 
 /// Of every run whose health was measured, whatever the table shows.
 pub fn collapse_warning(rows: &[Row]) -> Option<String> {
-    let measured = || rows.iter().filter(|row| row.metric == COLLAPSED && row.status == Status::Done);
+    let measured = || {
+        rows.iter()
+            .filter(|row| row.metric == COLLAPSED && row.encoder == EncoderKind::Final && row.status == Status::Done)
+    };
     let collapsed = measured().filter(|row| row.value.is_some_and(|value| value > 0.0)).count();
     let first = measured().find(|row| row.value.is_some_and(|value| value > 0.0))?;
     let of = measured().count();

@@ -1,4 +1,4 @@
-//! Rows as Parquet, for any other program: one file, schema `ablate.results/2` (in the footer's `ablate.schema`).
+//! Rows as Parquet, for any other program: one file, schema `ablate.results/3` (in the footer's `ablate.schema`).
 //!
 //! | column | type | |
 //! |---|---|---|
@@ -9,7 +9,10 @@
 //! | `seed` | u64 | |
 //! | `evaluation` | text | `knn`, `linear`, `knn_2`, ...; `pretrain` |
 //! | `protocol` | text, null | what the evaluation does, in one line |
-//! | `metric` | text | `top1`, `top5`, `loss_last_epoch`, ... |
+//! | `metric` | text | `top1`, `top5`, `top1_best`, `loss_last_epoch`, ... |
+//! | `encoder` | text | `final`, `snapshot`, `best` |
+//! | `encoder_step` | u64, null | updates behind it |
+//! | `encoder_epoch` | f64, null | passes over the training images behind it |
 //! | `status` | text | `done`, `missing`, `failed` |
 //! | `value` | f64, null | in `unit`; null unless done |
 //! | `unit` | text, null | `fraction` (of 1), `nats`, `1` |
@@ -24,7 +27,7 @@
 //! | `started_unix_s` | u64, null | seconds since 1970-01-01 UTC |
 //! | `message` | text, null | of a failure |
 //!
-//! Rows are sorted by experiment, cell, seed, evaluation and metric, so the order they came in changes no byte.
+//! Rows are sorted by experiment, cell, seed, evaluation, metric and the encoder's step, so the order they came in changes no byte.
 
 use polars::prelude::{Column, NamedFrom, Series};
 
@@ -33,9 +36,9 @@ use crate::experiment::AxisInfo;
 use crate::experiment::recipe::Backend;
 use crate::history::parquet::{self, Table, required};
 use crate::report::ReportError;
-use crate::report::row::{NUMERICS, Row, Status, numerics_name};
+use crate::report::row::{EncoderKind, NUMERICS, Row, Status, numerics_name};
 
-const SCHEMA: &str = "ablate.results/2";
+const SCHEMA: &str = "ablate.results/3";
 const AXIS: &str = "axis.";
 
 /// The rows as a Parquet file, `axes` those of their experiment.
@@ -50,7 +53,7 @@ pub fn to_parquet(rows: &[Row], axes: &[AxisInfo]) -> Result<Vec<u8>, ReportErro
         }
     }
     let mut sorted: Vec<&Row> = rows.iter().collect();
-    sorted.sort_by_key(|row| (&row.experiment, row.cell, row.seed, &row.evaluation, &row.metric));
+    sorted.sort_by_key(|row| (&row.experiment, row.cell, row.seed, &row.evaluation, &row.metric, row.encoder_step));
     let mut columns = vec![
         texts("experiment", sorted.iter().map(|row| row.experiment.as_str())),
         column("smoke", sorted.iter().map(|row| row.smoke).collect::<Vec<bool>>()),
@@ -70,6 +73,9 @@ fn identity_columns(rows: &[&Row]) -> Vec<Column> {
         texts("evaluation", rows.iter().map(|row| row.evaluation.as_str())),
         optional_texts("protocol", rows.iter().map(|row| row.protocol.as_deref())),
         texts("metric", rows.iter().map(|row| row.metric.as_str())),
+        texts("encoder", rows.iter().map(|row| row.encoder.name())),
+        column("encoder_step", rows.iter().map(|row| row.encoder_step).collect::<Vec<Option<u64>>>()),
+        column("encoder_epoch", rows.iter().map(|row| row.encoder_epoch).collect::<Vec<Option<f64>>>()),
         texts("status", rows.iter().map(|row| row.status.name())),
         column("value", rows.iter().map(|row| row.value).collect::<Vec<Option<f64>>>()),
         optional_texts("unit", rows.iter().map(|row| row.unit.as_deref())),
@@ -146,6 +152,9 @@ fn base_rows(table: &Table, labels: Vec<Vec<String>>) -> Result<Vec<Row>, Report
     let has_protocol = table.names().iter().any(|name| name == "protocol");
     let protocol = if has_protocol { table.texts("protocol")? } else { vec![None; table.n_rows()] };
     let metric = required_texts(table, "metric")?;
+    let encoder = named(table, "encoder", "final, snapshot or best", EncoderKind::ALL.map(|kind| (kind.name(), kind)))?;
+    let encoder_step = table.u64s("encoder_step")?;
+    let encoder_epoch = table.f64s("encoder_epoch")?;
     let status = named(table, "status", "done, missing or failed", Status::ALL.map(|status| (status.name(), status)))?;
     let value = table.f64s("value")?;
     let unit = table.texts("unit")?;
@@ -162,6 +171,9 @@ fn base_rows(table: &Table, labels: Vec<Vec<String>>) -> Result<Vec<Row>, Report
         evaluation: evaluation[index].clone(),
         protocol: protocol[index].clone(),
         metric: metric[index].clone(),
+        encoder: encoder[index],
+        encoder_step: encoder_step[index],
+        encoder_epoch: encoder_epoch[index],
         status: status[index],
         value: value[index],
         unit: unit[index].clone(),

@@ -19,8 +19,12 @@ pub struct Row {
     pub evaluation: String,
     /// What the evaluation does, in one line; absent for the training's own numbers.
     pub protocol: Option<String>,
-    /// `top1`.
+    /// `top1`; `top1_best` and `top1_best_epoch` of the best encoder.
     pub metric: String,
+    pub encoder: EncoderKind,
+    /// Updates behind the encoder, and passes over the training images; absent of a best one that is not known yet.
+    pub encoder_step: Option<u64>,
+    pub encoder_epoch: Option<f64>,
     pub status: Status,
     /// In `unit`; there exactly when the status is `Done`.
     pub value: Option<f64>,
@@ -49,6 +53,28 @@ pub struct Row {
     pub message: Option<String>,
 }
 
+/// Which encoder of a run a row is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncoderKind {
+    Final,
+    /// One kept on the way.
+    Snapshot,
+    /// Of the final one and the snapshots, whichever came out best by this metric.
+    Best,
+}
+
+impl EncoderKind {
+    pub const ALL: [EncoderKind; 3] = [EncoderKind::Final, EncoderKind::Snapshot, EncoderKind::Best];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::Final => "final",
+            EncoderKind::Snapshot => "snapshot",
+            EncoderKind::Best => "best",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Done,
@@ -70,6 +96,9 @@ impl Row {
             evaluation: String::new(),
             protocol: None,
             metric: String::new(),
+            encoder: EncoderKind::Final,
+            encoder_step: None,
+            encoder_epoch: None,
             status: Status::Missing,
             value: None,
             unit: None,
@@ -95,8 +124,13 @@ impl Row {
         format!("{}.{}", self.evaluation, self.metric)
     }
 
-    /// Whether `full_metric` is the row's.
+    /// Whether `full_metric` is the row's, and the row is one of a table: snapshots are what the best is chosen among.
     pub fn is_of(&self, full_metric: &str) -> bool {
+        self.encoder != EncoderKind::Snapshot && self.is_named(full_metric)
+    }
+
+    /// Whether `full_metric` is the row's, of whatever encoder.
+    pub fn is_named(&self, full_metric: &str) -> bool {
         let metric = full_metric.strip_prefix(self.evaluation.as_str()).and_then(|rest| rest.strip_prefix('.'));
         metric == Some(self.metric.as_str())
     }

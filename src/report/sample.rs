@@ -7,7 +7,7 @@ use crate::experiment::recipe::{
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::{AxisInfo, Cell, Experiment, Table};
-use crate::report::row::{Row, Status};
+use crate::report::row::{EncoderKind, Row, Status};
 
 /// A run told from others by its batch and seed.
 pub fn run(batch: u32, seed: u64) -> Run {
@@ -33,6 +33,7 @@ pub fn run(batch: u32, seed: u64) -> Run {
             learning_rate: LearningRate { base: 0.3, scaling: Scaling::None },
             schedule: Schedule::Constant,
             numerics: Numerics::F32,
+            snapshots_every_steps: None,
         },
         evaluate: vec![
             Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT }),
@@ -103,6 +104,9 @@ pub fn row(experiment: &Experiment, cell: u32, seed: u64, value: f64) -> Row {
         evaluation: "knn".to_owned(),
         protocol: None,
         metric: "top1".to_owned(),
+        encoder: EncoderKind::Final,
+        encoder_step: Some(100),
+        encoder_epoch: Some(2.5),
         status: Status::Done,
         value: Some(value),
         unit: Some("fraction".to_owned()),

@@ -1,6 +1,7 @@
 //! The ablation table: one metric, laid out by the experiment's axes, replicates folded into mean and spread, every cell
 //! compared with the baseline seed by seed.
 
+mod best;
 mod layout;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use crate::report::row::{Row, Status};
 use crate::report::statistics::correction::holm;
 use crate::report::statistics::paired::Difference;
 use crate::report::statistics::{IntervalMethod, Summary, summarize};
+pub use crate::report::table::best::BestMetric;
 use crate::report::table::layout::{Layout, Place, place};
 use crate::report::verdict::verdict;
 use crate::report::view::{Spread, View};
@@ -24,6 +26,8 @@ pub struct AblationTable {
     pub question: String,
     /// `knn.top1`.
     pub metric: String,
+    /// The same of each run's best encoder, `knn.top1_best`, where that is known and not what the table is of.
+    pub best: Option<BestMetric>,
     pub unit: Unit,
     pub smoke: bool,
     pub seeds: Vec<u64>,
@@ -68,6 +72,18 @@ pub struct TableCell {
     pub is_baseline: bool,
     /// Less the baseline, over the seeds that both have; absent without such a seed and for the baseline itself.
     pub difference: Option<Difference>,
+    /// Where snapshots were evaluated.
+    pub best: Option<BestEncoder>,
+}
+
+/// What the best encoder of each run gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestEncoder {
+    /// One a seed.
+    pub results: Vec<SeedResult>,
+    pub summary: Option<Summary>,
+    /// The epoch that was best, one a seed.
+    pub epochs: Vec<Option<f64>>,
 }
 
 /// What one seed gave.
@@ -169,10 +185,12 @@ impl AblationTable {
         let baseline = view.baseline_of(experiment, &shown)?;
         let mut cells = cells(experiment, view, &layout, &shown, &chosen);
         let n_comparisons = compare(&mut cells, baseline, view.interval);
+        let best = best::fill(&mut cells, experiment, rows, view);
         let mut table = AblationTable {
             experiment: experiment.name.clone(),
             question: experiment.question.clone(),
             metric: metric.to_owned(),
+            best,
             unit: Unit::of_rows(&chosen),
             smoke: experiment.smoke,
             seeds: experiment.seeds.clone(),
@@ -193,6 +211,7 @@ impl AblationTable {
         table.verdict = verdict(&table);
         view.best.map_or(Ok(()), |n| table.keep_best(n))?;
         table.notes = notes(&table);
+        table.notes.extend(table.best.iter().map(|best| best.note.clone()));
         table.notes.extend(protocol_note(&chosen));
         table.warnings.extend(collapse_warning(rows));
         Ok(table)
@@ -260,7 +279,18 @@ fn cells(
         let label = |&axis: &usize| experiment.cells[index].labels.get(axis).cloned().unwrap_or_default();
         let labels = layout.rows.iter().chain(&layout.columns).map(label).collect();
         let summary = summarize(&done_values(&results), view.interval);
-        (index, TableCell { index: index as u32, labels, results, summary, is_baseline: false, difference: None })
+        (
+            index,
+            TableCell {
+                index: index as u32,
+                labels,
+                results,
+                summary,
+                is_baseline: false,
+                difference: None,
+                best: None,
+            },
+        )
     };
     shown.iter().map(cell).collect()
 }

@@ -1,7 +1,9 @@
-//! The evaluation stage: features once for all of a run, then each protocol, then its record.
+//! The evaluation stage: features once for all of an encoder, then each protocol, then its record.
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeMap;
 
 use crate::content::Key;
 use crate::data::Dataset;
@@ -10,7 +12,7 @@ use crate::evaluate::EvaluateError;
 use crate::evaluate::answer::{Answer, AnswerError, Subject};
 use crate::evaluate::features::to_safetensors;
 use crate::experiment::recipe::{Evaluation, Transfer};
-use crate::experiment::run::Run;
+use crate::experiment::run::{Asked, Run};
 use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results;
 use crate::runner::journal::Journal;
@@ -28,7 +30,13 @@ use crate::train::Request;
 pub struct Evaluator<'a> {
     runner: &'a Runner<'a>,
     run: &'a Run,
+    dataset: &'a Dataset,
+    /// The final encoder, until snapshots take its place in the executor: they come after everything asked of it.
     source: Source,
+    /// Digest of the final encoder's checkpoint.
+    last: Key,
+    /// By the steps behind them.
+    snapshots: BTreeMap<u64, BlobRef>,
     subject: Subject<'a>,
 }
 
@@ -60,14 +68,24 @@ impl From<Failure> for Obstacle {
 }
 
 impl<'a> Evaluator<'a> {
-    pub fn new(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset, source: Source) -> Evaluator<'a> {
-        let others = |transfer: &Transfer| runner.shelf.other(transfer).map_err(|error| error.to_string());
-        Evaluator { runner, run, source, subject: Subject::new(run, dataset, &runner.pool, Box::new(others)) }
+    /// Of the final encoder and the snapshots of one run.
+    pub fn new(
+        runner: &'a Runner<'a>,
+        run: &'a Run,
+        dataset: &'a Dataset,
+        source: Source,
+        snapshots: BTreeMap<u64, BlobRef>,
+    ) -> Evaluator<'a> {
+        let (last, subject) = (source.checkpoint(), subject(runner, run, dataset));
+        Evaluator { runner, run, dataset, source, last, snapshots, subject }
     }
 
-    /// Digest of the checkpoint it evaluates.
-    pub fn checkpoint(&self) -> Key {
-        self.source.checkpoint()
+    /// Digest of the checkpoint, or of the snapshot after so many steps; none where the record does not name it.
+    pub fn checkpoint(&self, snapshot: Option<u64>) -> Option<Key> {
+        match snapshot {
+            None => Some(self.last),
+            Some(steps) => self.snapshots.get(&steps).map(|blob| blob.digest),
+        }
     }
 
     /// Whether the encoder was trained by this run, just now.
@@ -77,7 +95,7 @@ impl<'a> Evaluator<'a> {
 
     pub fn evaluate(
         &mut self,
-        (evaluation, name): (&Evaluation, &str),
+        (asked, name): (Asked, &str),
         key: Key,
         journal: &mut Journal,
     ) -> Result<Ended, RunnerError> {
@@ -86,7 +104,7 @@ impl<'a> Evaluator<'a> {
             match claimed(runner.store.lookup(&key)?, journal) {
                 Claimed::Mine(claim) => break claim,
                 Claimed::Taken(owner) => return Ok(Ended::Taken(owner)),
-                Claimed::Published => match results::evaluation(runner.store, key, Some(self.checkpoint()))? {
+                Claimed::Published => match results::evaluation(runner.store, key, self.checkpoint(asked.snapshot))? {
                     results::State::Hit(_) => return Ok(Ended::Cached),
                     unusable => retire_unusable(runner, &key, unusable, journal)?,
                 },
@@ -94,11 +112,11 @@ impl<'a> Evaluator<'a> {
         };
         journal.tell(&Event::EvaluationStarted { name });
         let begun = Begun::now();
-        let body = match panics::caught(|| self.body(evaluation, &mut claim, begun)) {
+        let body = match panics::caught(|| self.body(asked, &mut claim, begun)) {
             Ok(body) => body,
             Err(panic) => Err(Obstacle::Failure(journal.panicked(panic))),
         };
-        let preimage = self.run.evaluation_preimage(evaluation);
+        let preimage = self.run.asked_preimage(asked);
         Ok(match body {
             Ok(body) => match claim.commit(&body, &preimage) {
                 Ok(committed) => {
@@ -119,16 +137,29 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The record's text, its blobs kept.
-    fn body(&mut self, evaluation: &Evaluation, claim: &mut Claim, begun: Begun) -> Result<String, Obstacle> {
-        let answer = self.outcome(evaluation, claim)?;
-        let prepared = self.prepare(evaluation, &answer, claim, begun);
+    fn body(&mut self, asked: Asked, claim: &mut Claim, begun: Begun) -> Result<String, Obstacle> {
+        let answer = self.outcome(asked, claim)?;
+        let prepared = self.prepare(asked, &answer, claim, begun);
         prepared.map_err(|error| Obstacle::Failure(commit_failure(&error)))
     }
 
-    /// Brings the run's encoder into an executor.
-    fn load(&mut self) -> Result<(), Obstacle> {
+    /// Brings the final encoder, or the snapshot after so many steps, into an executor.
+    fn load(&mut self, snapshot: Option<u64>) -> Result<(), Obstacle> {
+        let mut spare = None;
+        if let Some(steps) = snapshot {
+            let Some(blob) = self.snapshots.get(&steps) else {
+                let message = format!("the training's record does not name a snapshot after {steps} steps");
+                return Err(Obstacle::Failure(Failure::new(FailureKind::Other, message)));
+            };
+            if self.source.checkpoint() != blob.digest {
+                self.subject = subject(self.runner, self.run, self.dataset);
+                if let Source::Ready(encoder) = std::mem::replace(&mut self.source, Source::Stored(*blob)) {
+                    spare = Some(encoder.executor);
+                }
+            }
+        }
         if let Source::Stored(checkpoint) = self.source {
-            match loaded(self.runner, self.run, &checkpoint)? {
+            match loaded(self.runner, self.run, &checkpoint, spare)? {
                 Ok(encoder) => self.source = Source::Ready(encoder),
                 Err(problem) => return Err(Obstacle::Unreadable { checkpoint, problem }),
             }
@@ -137,41 +168,40 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The evaluation's answer.
-    fn outcome(&mut self, evaluation: &Evaluation, claim: &Claim) -> Result<Answer, Obstacle> {
-        self.load()?;
+    fn outcome(&mut self, asked: Asked, claim: &Claim) -> Result<Answer, Obstacle> {
+        self.load(asked.snapshot)?;
         let runner = self.runner;
         let Source::Ready(Encoder { executor, .. }) = &mut self.source else { unreachable!("it was loaded above") };
-        let mut pulse = Pulse::new(claim);
+        let mut pulse = Pulse::new();
         let go_on = &mut || {
             // A lost claim costs duplicate work, never a result.
-            let _ = pulse.beat();
+            let _ = pulse.beat(claim);
             runner.request() == Request::Go
         };
-        let answer = self.subject.answer(evaluation, executor.as_mut(), go_on);
+        let answer = self.subject.answer(asked.evaluation, executor.as_mut(), go_on);
         answer.map_err(|error| answer_failure(&error))?.ok_or(Obstacle::Interrupted)
     }
 
     /// Keeps an answer's blobs and writes the record that names them.
-    fn prepare(
-        &self,
-        evaluation: &Evaluation,
-        answer: &Answer,
-        claim: &mut Claim,
-        begun: Begun,
-    ) -> Result<String, RunnerError> {
+    fn prepare(&self, asked: Asked, answer: &Answer, claim: &mut Claim, begun: Begun) -> Result<String, RunnerError> {
         if let Some(told) = &answer.told_apart {
             let predictions: Vec<u8> = told.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
             claim.put_blob(blob::PREDICTIONS, &predictions)?;
         }
         // Of the run's own images, whatever was evaluated before.
-        let is_of_run = !matches!(evaluation, Evaluation::Transfer(_));
+        let is_of_run = !matches!(asked.evaluation, Evaluation::Transfer(_));
         if let Some(queries) = self.subject.queries().filter(|_| is_of_run) {
             let kept = to_safetensors(queries, KEPT_FEATURES).map_err(RunnerError::artefact)?;
             claim.put_blob(blob::FEATURES, &kept)?;
         }
-        let record = records::evaluation(self.run, evaluation, answer, self.checkpoint(), begun);
+        let record = records::evaluation(self.run, asked, answer, self.source.checkpoint(), begun);
         Ok(records::body(self.runner, *claim.key(), Stage::Evaluation(record), begun))
     }
+}
+
+fn subject<'a>(runner: &'a Runner<'a>, run: &'a Run, dataset: &'a Dataset) -> Subject<'a> {
+    let others = |transfer: &Transfer| runner.shelf.other(transfer).map_err(|error| error.to_string());
+    Subject::new(run, dataset, &runner.pool, Box::new(others))
 }
 
 fn answer_failure(error: &AnswerError) -> Failure {

@@ -12,6 +12,8 @@ mod records;
 mod reporter;
 mod room;
 mod shelf;
+#[cfg(test)]
+mod snapshot_tests;
 mod stage;
 #[cfg(test)]
 mod storage_tests;

@@ -4,11 +4,10 @@ use crate::content::Key;
 use crate::device;
 use crate::evaluate::answer::Answer;
 use crate::experiment;
-use crate::experiment::recipe::Evaluation;
-use crate::experiment::run::Run;
+use crate::experiment::run::{Asked, Run};
 use crate::model::plan::Plan;
 use crate::ops::contrastive::loss_ratio;
-use crate::record::{self, Record, Stage};
+use crate::record::{self, Record, Snapshot, Stage, blob};
 use crate::runner::Runner;
 use crate::runner::provenance::Begun;
 use crate::train::Trained;
@@ -26,6 +25,7 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
         let losses: Vec<f64> = steps.iter().filter(|step| step.epoch == epoch).map(|step| step.loss).collect();
         losses.iter().sum::<f64>() / losses.len() as f64
     };
+    let snapshot = |step| Snapshot { step, epoch: run.epoch_of(step), blob: blob::snapshot(step) };
     let last = steps.last().map(|step| mean_loss(step.epoch));
     record::Pretrain {
         n_parameters: plan.n_trained() as u64,
@@ -34,23 +34,18 @@ pub fn pretrain(run: &Run, trained: &Trained, plan: &Plan) -> record::Pretrain {
         loss_last_epoch: last,
         loss_ratio: last.and_then(|loss| loss_ratio(run.train.loss, loss, 2 * run.train.batch as usize)),
         epochs: trained.epochs.clone(),
+        snapshots: run.snapshots().into_iter().map(snapshot).collect(),
         peak_memory_bytes: device::process_bytes("VmHWM"),
     }
 }
 
-pub fn evaluation(
-    run: &Run,
-    evaluation: &Evaluation,
-    answer: &Answer,
-    checkpoint: Key,
-    begun: Begun,
-) -> record::Evaluation {
+pub fn evaluation(run: &Run, asked: Asked, answer: &Answer, checkpoint: Key, begun: Begun) -> record::Evaluation {
     let told_apart = answer.told_apart.as_ref();
     record::Evaluation {
         pretrain: run.pretrain_key(),
         checkpoint,
-        kind: experiment::kind(evaluation).to_owned(),
-        protocol: Some(experiment::protocol(run, evaluation)),
+        kind: experiment::kind(asked.evaluation).to_owned(),
+        protocol: Some(experiment::protocol_of(run, asked.evaluation, asked.encoder())),
         metrics: answer.metrics.clone(),
         per_class_top1: told_apart.map(|told| told.per_class_top1.clone()).unwrap_or_default(),
         class_names: answer.class_names.clone(),

@@ -1,5 +1,6 @@
 //! Disk space: what a run leaves behind, and whether there is room for it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -91,15 +92,19 @@ impl Room {
 /// What a run leaves in the store, all stages of it: an estimate that is not below the truth.
 pub fn bytes_needed(run: &Run) -> u64 {
     let size = Size::of(run);
-    size.training_bytes + size.evaluation_bytes * run.evaluate.len() as u64 + size.features_bytes
+    let n_encoders = run.snapshots().len() as u64 + 1;
+    size.training_bytes + size.evaluation_bytes * run.asked().len() as u64 + size.features_bytes * n_encoders
 }
 
 /// What the missing stages of a run leave in the store, and what training takes in passing.
 pub(super) fn missing_bytes(run: &Run, state: &RunState) -> Needed {
     let size = Size::of(run);
     let trains = !matches!(state.pretrain, State::Hit(_)) || state.checkpoint_dropped();
-    let n_missing = state.evaluations.iter().filter(|state| !matches!(state, State::Hit(_))).count() as u64;
-    let features_bytes = if n_missing > 0 { size.features_bytes } else { 0 };
+    let asked = run.asked();
+    let stages = state.evaluations.iter().zip(&asked).filter(|(state, _)| !matches!(state, State::Hit(_)));
+    let encoders: Vec<Option<u64>> = stages.map(|(_, asked)| asked.snapshot).collect();
+    let n_missing = encoders.len() as u64;
+    let features_bytes = size.features_bytes * encoders.into_iter().collect::<BTreeSet<_>>().len() as u64;
     Needed {
         training_bytes: if trains { size.training_bytes } else { 0 },
         evaluations_bytes: n_missing * size.evaluation_bytes + features_bytes,
@@ -120,11 +125,11 @@ pub(super) struct Needed {
 
 struct Size {
     checkpoint_bytes: u64,
-    /// The training's record and blobs.
+    /// The training's record and blobs, snapshots included.
     training_bytes: u64,
     /// The record and predictions of one evaluation.
     evaluation_bytes: u64,
-    /// Kept once for all evaluations of a run.
+    /// Kept once for all evaluations of an encoder.
     features_bytes: u64,
 }
 
@@ -140,11 +145,17 @@ impl Size {
         let checkpoint_bytes = 4 * n_numbers + RECORD_BYTES;
         let history_bytes = HISTORY_BYTES_PER_STEP * run.train.length_steps + RECORD_BYTES;
         let sheet_bytes = SHEET_PICTURES * 3 * u64::from(run.model.side).pow(2);
+        let n_snapshots = run.snapshots().len() as u64;
+        let snapshot_bytes = 4 * (n_parameters + of(&Plan::n_buffers)) + RECORD_BYTES;
         let n_kept = u64::from(run.facts.n_test).min(KEPT_FEATURES as u64);
         let width = of(&Plan::feature_width);
         Size {
             checkpoint_bytes: checkpoint_bytes + history_bytes,
-            training_bytes: checkpoint_bytes + history_bytes + sheet_bytes + RECORD_BYTES,
+            training_bytes: checkpoint_bytes
+                + history_bytes
+                + sheet_bytes
+                + n_snapshots * snapshot_bytes
+                + RECORD_BYTES,
             evaluation_bytes: 2 * u64::from(n_test_max(run)) + RECORD_BYTES,
             features_bytes: n_kept * (4 * width + 4) + RECORD_BYTES,
         }

@@ -1,14 +1,15 @@
 //! The stages of one run, and what both have in common: claiming a key, keeping a failure.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use crate::content::Key;
 use crate::data::Dataset;
 use crate::device::gpu::GpuError;
 use crate::executor::{Executor, ExecutorError};
-use crate::experiment::evaluation_names;
+use crate::experiment::asked_names;
 use crate::experiment::run::Run;
-use crate::record::{Failure, FailureKind, Stage};
+use crate::record::{Failure, FailureKind, Stage, blob};
 use crate::results::{self, State};
 use crate::runner::evaluation::{Ended, Evaluator};
 use crate::runner::journal::Journal;
@@ -51,11 +52,23 @@ pub fn compute(runner: &Runner, run: &Run, dataset: &Dataset, journal: &mut Jour
             Step::Done(source) => source,
             Step::Ended(outcome) => return Ok(outcome),
         };
-        let mut evaluator = Evaluator::new(runner, run, dataset, source);
+        let snapshots = snapshots(runner, run)?;
+        let mut evaluator = Evaluator::new(runner, run, dataset, source, snapshots);
         if let Some(outcome) = evaluated(runner, run, &mut evaluator, journal)? {
             return Ok(outcome);
         }
     }
+}
+
+/// The blob of every snapshot of a training that is on record.
+fn snapshots(runner: &Runner, run: &Run) -> Result<BTreeMap<u64, BlobRef>, StoreError> {
+    let steps = run.snapshots();
+    if steps.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let training = results::pretrain(runner.store, run.pretrain_key())?.hit();
+    let blob = |steps: u64| Some((steps, training.as_ref()?.encoder(Some(steps))?));
+    Ok(steps.into_iter().filter_map(blob).collect())
 }
 
 /// Every evaluation that is missing; none where the checkpoint cannot be read and is to be trained again.
@@ -65,19 +78,19 @@ fn evaluated(
     evaluator: &mut Evaluator,
     journal: &mut Journal,
 ) -> Result<Option<Outcome>, RunnerError> {
-    let (names, keys) = (evaluation_names(&run.evaluate), run.keys());
+    let (names, keys) = (asked_names(run), run.keys());
     let (mut failures, mut taken): (Vec<StageFailure>, Option<String>) = (Vec::new(), None);
     // Between a look that found something missing and the claim another process may have published it.
     let mut is_own = evaluator.is_trained_here();
-    for ((evaluation, name), key) in run.evaluate.iter().zip(&names).zip(keys.evaluations) {
-        let known = results::evaluation(runner.store, key, Some(evaluator.checkpoint()))?;
+    for ((asked, name), key) in run.asked().into_iter().zip(&names).zip(keys.evaluations) {
+        let known = results::evaluation(runner.store, key, evaluator.checkpoint(asked.snapshot))?;
         if runner.is_settled(&known) {
             let repeated = runner.repeats(&known, key);
             repeated.iter().for_each(|failure| journal.tell(&Event::Failed(failure)));
             failures.extend(repeated);
             continue;
         }
-        match evaluator.evaluate((evaluation, name), key, journal)? {
+        match evaluator.evaluate((asked, name), key, journal)? {
             Ended::Failed(failure) => {
                 runner.note_full(&failure);
                 let failure = StageFailure { key, failure };
@@ -150,7 +163,7 @@ pub fn retire_unusable<T>(
 /// go on from. Where it cannot be kept it is told all the same.
 pub fn fail(
     runner: &Runner,
-    claim: Claim,
+    mut claim: Claim,
     preimage: &str,
     failure: Failure,
     begun: Begun,
@@ -159,6 +172,8 @@ pub fn fail(
     let failure = journal.failed(failure);
     let body = records::body(runner, *claim.key(), Stage::Failure(failure.clone()), begun);
     let dropped = if failure.kind.is_deterministic() { claim.drop_progress() } else { Ok(()) };
+    // Snapshots of a training without a result are nobody's, but for the checkpoint to go on from, which names its own.
+    claim.forget_blobs(blob::is_encoder);
     if let Err(error) = dropped.and_then(|()| claim.fail(&body, preimage)) {
         journal.tell(&Event::Note(&format!("the failure is not on record: {error}")));
     }

@@ -57,12 +57,18 @@ fn executor(runner: &Runner, run: &Run) -> Result<Box<dyn Executor>, Failure> {
     Ok(executor)
 }
 
-/// The encoder of a checkpoint on record. The inner error says that the checkpoint is bad.
-pub fn loaded(runner: &Runner, run: &Run, stored: &BlobRef) -> Result<Result<Encoder, String>, Failure> {
-    let mut executor = executor(runner, run)?;
+/// The encoder of a checkpoint on record, in `spare` where there is one. The inner error says that the checkpoint is bad.
+pub fn loaded(
+    runner: &Runner,
+    run: &Run,
+    stored: &BlobRef,
+    spare: Option<Box<dyn Executor>>,
+) -> Result<Result<Encoder, String>, Failure> {
+    let mut executor = spare.map_or_else(|| executor(runner, run), Ok)?;
     let read = read_checkpoint(runner, stored, executor.as_ref());
     Ok(read.map_err(|error| storage_failure(&error))?.map(|checkpoint| {
-        executor.load(&checkpoint.state);
+        let blank = executor.save();
+        executor.load(&checkpoint.filled(&blank));
         Encoder { executor, checkpoint: stored.digest }
     }))
 }

@@ -13,11 +13,11 @@ use crate::store::entry::{BlobRef, Entry, check_blob_name};
 use crate::store::error::StoreError;
 use crate::store::held;
 use crate::store::process::{Liveness, Process};
+use crate::store::progress;
 use crate::store::sealed;
 use crate::store::temporary::{Temporary, age};
 
 const SEAL: &str = "ablate-claim";
-pub(super) const PROGRESS_SEAL: &str = "ablate-progress";
 
 /// A claim of another host without a heartbeat for this long is stale.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(600);
@@ -131,6 +131,11 @@ impl Claim {
         Ok(blob)
     }
 
+    /// The record will not name the blobs with these names.
+    pub fn forget_blobs(&mut self, is_meant: impl Fn(&str) -> bool) {
+        self.blobs.retain(|name, _| !is_meant(name));
+    }
+
     /// Publishes the result and gives the claim back. A broken record is replaced; of two sound ones that differ the
     /// first wins and the second is kept beside it. Where blobs of the first were dropped, equal blobs make it whole
     /// again; with other blobs [`Committed::entry`] still says what of the first is gone.
@@ -169,13 +174,13 @@ impl Claim {
         self.disk.put_failure(&self.entry(body, preimage))
     }
 
-    /// Saves an in-flight checkpoint, in place of the last one.
+    /// Saves an in-flight checkpoint, in place of the last one. It names the blobs put so far, which stay with it.
     ///
     /// # Errors
     /// The disk's; the last one is then still there.
     pub fn save_progress(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        let header = sealed::header(PROGRESS_SEAL, bytes);
-        self.disk.publish(&self.disk.progress_path(&self.key), &[header.as_bytes(), bytes])
+        let header = progress::header(&self.blobs, bytes);
+        self.disk.publish(&self.disk.progress_path(&self.key), &[&header, bytes])
     }
 
     /// Forgets the in-flight checkpoint: it leads where no run should go on from.
@@ -190,18 +195,30 @@ impl Claim {
         }
     }
 
-    /// The last in-flight checkpoint, of this claim or of an earlier one.
+    /// The last in-flight checkpoint, of this claim or of an earlier one. The blobs it names are this claim's from now on.
     ///
     /// # Errors
-    /// The disk's; a torn one is [`Progress::Damaged`].
-    pub fn progress(&self) -> Result<Progress, StoreError> {
+    /// The disk's; a torn one, and one whose blobs are not all there, is [`Progress::Damaged`].
+    pub fn progress(&mut self) -> Result<Progress, StoreError> {
         let path = self.disk.progress_path(&self.key);
         let damaged = |what: &str| Progress::Damaged(format!("progress `{}` {what}", path.display()));
         Ok(match self.disk.read(&path)? {
             Found::Absent => Progress::Absent,
             Found::NotAFile => damaged("is not a file"),
-            Found::Bytes(bytes) => match sealed::open(PROGRESS_SEAL, &bytes) {
-                Ok(payload) => Progress::Saved(payload.to_vec()),
+            Found::Bytes(bytes) => match progress::decode(&bytes) {
+                Ok((blobs, payload)) => {
+                    for (name, blob) in &blobs {
+                        match self.disk.keep_blob(blob) {
+                            Ok(()) => {}
+                            Err(damage @ StoreError::DamagedBlob { .. }) => {
+                                return Ok(damaged(&format!("names `{name}`, but {damage}")));
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    self.blobs.extend(blobs);
+                    Progress::Saved(payload.to_vec())
+                }
                 Err(what) => damaged(&what),
             },
         })

@@ -243,6 +243,16 @@ impl Disk {
         Err(StoreError::DamagedBlob { path, what })
     }
 
+    /// Makes a blob that is there as young as one put now, which `gc` spares.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlob`] where it is not there whole, or the disk's.
+    pub fn keep_blob(&self, blob: &BlobRef) -> Result<(), StoreError> {
+        let (bytes, path) = (self.read_blob(blob)?, self.blob_path(&blob.digest));
+        // One that went away since the look, or is another user's, is put once more.
+        if self.fs.touch(&path).is_ok() { self.sync_above(&path) } else { self.publish(&path, &[&bytes]) }
+    }
+
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobRef, StoreError> {
         let blob = BlobRef::of(bytes);
         let path = self.blob_path(&blob.digest);

@@ -9,7 +9,7 @@
 //! records/ab/<key>.dropped           which blobs of the record were given up on purpose
 //! failures/ab/<key>.record           the last failure, never a hit
 //! claims/<key>                       who computes the key now: advice, not truth
-//! progress/<key>                     an in-flight checkpoint, sealed
+//! progress/<key>                     an in-flight checkpoint, sealed, and the blobs it has left so far
 //! pins/<key>                         a key to keep whole
 //! ```
 //!
@@ -31,6 +31,7 @@ mod held;
 mod inventory;
 mod pin;
 mod process;
+mod progress;
 mod references;
 mod sealed;
 mod temporary;

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::content::Key;
 use crate::store::disk::{Disk, Found, Kind};
-use crate::store::entry;
+use crate::store::entry::{self, BlobRef};
 use crate::store::error::StoreError;
 use crate::store::inventory::{Item, Sort};
+use crate::store::progress;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Record,
     Failure,
     Divergence,
+    /// An in-flight checkpoint: work that was cut off, and goes on from the blobs it has left.
+    Progress,
 }
 
 /// One file that names one blob.
@@ -36,6 +39,10 @@ impl References {
         let mut references = References::default();
         for item in items {
             let (key, source, kind) = match item.sort {
+                Sort::Progress(key) => {
+                    references.read_progress(disk, item, key)?;
+                    continue;
+                }
                 Sort::Record(key) => (key, Source::Record, Kind::Result),
                 Sort::Divergence(key) => (key, Source::Divergence, Kind::Result),
                 Sort::Failure(key) => (key, Source::Failure, Kind::Failure),
@@ -49,7 +56,6 @@ impl References {
                 | Sort::DroppedMarker(_)
                 | Sort::Blob(_)
                 | Sort::Claim(_)
-                | Sort::Progress(_)
                 | Sort::Pin(_)
                 | Sort::Temporary
                 | Sort::Condemned(_)
@@ -62,16 +68,27 @@ impl References {
                 Found::Bytes(bytes) => entry::decode(kind, &key, &bytes),
             };
             match decoded {
-                Ok(entry) => {
-                    for (name, blob) in entry.blobs {
-                        let named_by = references.by_digest.entry(blob.digest).or_default();
-                        named_by.push(Reference { source, key, name });
-                    }
-                }
+                Ok(entry) => references.add(source, key, entry.blobs),
                 Err(what) => references.unreadable.push(format!("`{}` {what}", item.path.display())),
             }
         }
         Ok(references)
+    }
+
+    /// One that is torn is of no use, and keeps nothing.
+    fn read_progress(&mut self, disk: &Disk, item: &Item, key: Key) -> Result<(), StoreError> {
+        if let Found::Bytes(bytes) = disk.read(&item.path)?
+            && let Ok((blobs, _)) = progress::decode(&bytes)
+        {
+            self.add(Source::Progress, key, blobs);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, source: Source, key: Key, blobs: BTreeMap<String, BlobRef>) {
+        for (name, blob) in blobs {
+            self.by_digest.entry(blob.digest).or_default().push(Reference { source, key, name });
+        }
     }
 
     pub fn of(&self, digest: &Key) -> &[Reference] {

@@ -39,6 +39,16 @@ impl Checkpoint {
         Checkpoint { state, epochs: Vec::new(), history_bytes: None }
     }
 
+    /// The state of an executor that `blank` is a state of: a snapshot, which has neither the optimizer's slots nor a memory
+    /// bank, takes those of `blank`, and is fit for evaluation alone.
+    pub fn filled(self, blank: &State) -> State {
+        let mut state = self.state;
+        if state.optimizer.is_empty() && state.bank.is_empty() {
+            (state.optimizer, state.bank) = (blank.optimizer.clone(), blank.bank.clone());
+        }
+        state
+    }
+
     /// With what the epochs so far cost.
     pub fn with_epochs(self, epochs: Vec<EpochCost>) -> Checkpoint {
         Checkpoint { epochs, ..self }

@@ -102,7 +102,7 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    /// After `done` steps: keeps a checkpoint where one is due or the watcher wants to leave with one, tells it how far
+    /// After `done` steps: keeps the encoder where a snapshot is due, and a checkpoint where one is due or the watcher wants to leave with one, tells it how far
     /// things are.
     pub fn pause(
         &mut self,
@@ -112,6 +112,10 @@ impl<'a> Course<'a> {
         watcher: &mut dyn Watcher,
     ) -> Result<(), TrainError> {
         let length_steps = self.run.train.length_steps;
+        let every = self.run.train.snapshots_every_steps.filter(|_| done < length_steps);
+        if every.is_some_and(|every| done.is_multiple_of(every)) {
+            self.keep_encoder(executor, done, watcher)?;
+        }
         let request = if done < length_steps { watcher.request() } else { Request::Go };
         let due = done.is_multiple_of(self.run.bookkeeping.checkpoint_every_steps) && done < length_steps;
         if request == Request::StopAfterCheckpoint || (due && request == Request::Go) {
@@ -130,6 +134,20 @@ impl<'a> Course<'a> {
         let checkpoint = Checkpoint::of(finite_state(executor)?).with_epochs(self.cost.so_far());
         let bytes = checkpoint.to_bytes_with(&self.history, executor.plan())?;
         watcher.keep(done, &bytes).map_err(TrainError::Keep)?;
+        self.cost.add(began.elapsed());
+        Ok(())
+    }
+
+    /// Has the watcher keep the encoder; the time it takes is the epoch's.
+    fn keep_encoder(
+        &mut self,
+        executor: &dyn Executor,
+        done: u64,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), TrainError> {
+        let began = Instant::now();
+        let encoder = Checkpoint::of(State { optimizer: Vec::new(), bank: Vec::new(), ..finite_state(executor)? });
+        watcher.snapshot(done, &encoder.to_bytes(executor.plan())?).map_err(TrainError::Keep)?;
         self.cost.add(began.elapsed());
         Ok(())
     }

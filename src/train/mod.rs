@@ -31,11 +31,15 @@ pub trait Watcher {
     /// Keeps bytes from which the run can go on after a crash, with `done` steps behind it.
     fn keep(&mut self, done: u64, checkpoint: &[u8]) -> Result<(), KeepError>;
 
+    /// Keeps the encoder as it is with `done` steps behind it, before the checkpoint of that step: a run that goes on from
+    /// one keeps no earlier encoder again.
+    fn snapshot(&mut self, done: u64, encoder: &[u8]) -> Result<(), KeepError>;
+
     /// Asked after every step.
     fn request(&self) -> Request;
 }
 
-/// Why a watcher could not keep a checkpoint; its own error, for it to know again.
+/// Why a watcher could not keep a checkpoint or a snapshot; its own error, for it to know again.
 pub type KeepError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a training is asked to do next.
@@ -77,7 +81,7 @@ pub enum TrainError {
     Executor(#[from] ExecutorError),
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
-    #[error("failed to keep a checkpoint: {0}")]
+    #[error("failed to keep a checkpoint or a snapshot: {0}")]
     Keep(KeepError),
 }
 

@@ -49,8 +49,8 @@ fn resident(executor: &mut dyn Executor) -> Result<&mut dyn Resident, ExecutorEr
     executor.resident().ok_or_else(|| ExecutorError::Device("an executor that takes its views from outside".to_owned()))
 }
 
-/// How many steps run at once: one that is measured runs alone; none goes past an epoch, a measured step, a checkpoint or
-/// the end.
+/// How many steps run at once: one that is measured runs alone; none goes past an epoch, a measured step, a checkpoint, a
+/// snapshot or the end.
 fn stretch(course: &Course, step: u64) -> u64 {
     if course.is_measured(step) {
         return 1;
@@ -62,6 +62,7 @@ fn stretch(course: &Course, step: u64) -> u64 {
         course.order.left_in_epoch(step),
         until_multiple(bookkeeping.metrics_every_steps),
         until_multiple(bookkeeping.checkpoint_every_steps),
+        course.run.train.snapshots_every_steps.map_or(u64::MAX, until_multiple),
         course.run.train.length_steps - step,
     ]
     .into_iter()

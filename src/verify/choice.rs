@@ -70,29 +70,30 @@ pub struct Choice {
 /// # Errors
 /// The store's.
 pub fn choose(store: &Store, experiment: &Experiment, fraction: Fraction) -> Result<Choice, StoreError> {
-    let mut complete: BTreeMap<(Key, Vec<Key>), (usize, usize)> = BTreeMap::new();
+    let mut complete: BTreeMap<(Key, Vec<Key>), (RunKeys, usize, usize)> = BTreeMap::new();
     let mut damage = Vec::new();
     for (cell_index, cell) in experiment.cells.iter().enumerate() {
         for (run_index, run) in cell.runs.iter().enumerate() {
             let state = results::inspect(store, run)?;
             if state.is_complete() {
-                let RunKeys { pretrain, evaluations } = run.keys();
-                complete.entry((pretrain, evaluations)).or_insert((cell_index, run_index));
+                let keys = run.keys();
+                let stages = (keys.pretrain, keys.evaluations.clone());
+                complete.entry(stages).or_insert((keys, cell_index, run_index));
             } else {
                 damage.extend(reasons(state));
             }
         }
     }
     let n_complete = complete.len();
-    let kept: Vec<_> = complete.into_iter().take(fraction.of(n_complete)).collect();
-    let places: BTreeSet<(usize, usize)> = kept.iter().map(|(_, place)| *place).collect();
-    let chosen = |((pretrain, evaluations), (cell, run)): ((Key, Vec<Key>), (usize, usize))| {
+    let kept: Vec<_> = complete.into_values().take(fraction.of(n_complete)).collect();
+    let places: BTreeSet<(usize, usize)> = kept.iter().map(|(_, cell, run)| (*cell, *run)).collect();
+    let chosen = |(keys, cell, run): (RunKeys, usize, usize)| {
         let cell = &experiment.cells[cell];
         Chosen {
             labels: cell.labels.clone(),
             seed: cell.runs[run].seed,
-            keys: RunKeys { pretrain, evaluations },
-            evaluations: crate::experiment::evaluation_names(&cell.runs[run].evaluate),
+            keys,
+            evaluations: crate::experiment::asked_names(&cell.runs[run]),
         }
     };
     let runs = kept.into_iter().map(chosen).collect();

@@ -61,6 +61,7 @@ fn training(loss: f64, loss_ratio: f64, steps: u64) -> Stage {
         loss_last_epoch: Some(loss),
         loss_ratio: Some(loss_ratio),
         epochs: Vec::new(),
+        snapshots: Vec::new(),
         peak_memory_bytes: None,
     })
 }

@@ -188,6 +188,10 @@ impl Watcher for Silent {
         Ok(())
     }
 
+    fn snapshot(&mut self, _: u64, _: &[u8]) -> Result<(), KeepError> {
+        Ok(())
+    }
+
     fn request(&self) -> Request {
         Request::Go
     }

@@ -19,6 +19,7 @@ mod processes;
 mod report;
 mod resume;
 mod signals;
+mod snapshots;
 mod store_commands;
 
 mod tidy;

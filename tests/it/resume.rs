@@ -5,6 +5,7 @@ use ablate::data::{self, Dataset};
 use ablate::device::Pool;
 use ablate::executor::{self, Executor, Setting};
 use ablate::experiment::run::Run;
+use ablate::train::checkpoint::Checkpoint;
 use ablate::train::{KeepError, Progress, Request, TrainError, Trained, Watcher, pretrain};
 
 use crate::harness::{MINIATURE, base_run, slow_tests, tally};
@@ -21,6 +22,7 @@ struct Keeper {
     done: u64,
     started: u64,
     kept: Option<(u64, Vec<u8>)>,
+    snapshots: Vec<(u64, Vec<u8>)>,
 }
 
 impl Watcher for Keeper {
@@ -34,6 +36,11 @@ impl Watcher for Keeper {
 
     fn keep(&mut self, done: u64, checkpoint: &[u8]) -> Result<(), KeepError> {
         self.kept = Some((done, checkpoint.to_vec()));
+        Ok(())
+    }
+
+    fn snapshot(&mut self, done: u64, encoder: &[u8]) -> Result<(), KeepError> {
+        self.snapshots.push((done, encoder.to_vec()));
         Ok(())
     }
 
@@ -73,7 +80,8 @@ fn sitting(
         device: 0,
     };
     let mut executor = executor::build(&run.model, &setting, run.backend).expect("an executor");
-    let mut keeper = Keeper { leave_after: leave.0, request: leave.1, done: 0, started: 0, kept: None };
+    let mut keeper =
+        Keeper { leave_after: leave.0, request: leave.1, done: 0, started: 0, kept: None, snapshots: Vec::new() };
     let pool = Pool::new(2);
     let result = pretrain(run, &dataset.train.images, executor.as_mut(), &pool, resume, &mut keeper);
     (result, keeper, executor)
@@ -140,4 +148,34 @@ fn stopped_after_any_step_the_bits_are_the_same() {
     }
     stops += check(WITH_BANK, SCOPES[1], 4);
     tally("stopped at any step and gone on with", "resume: steps", stops);
+}
+
+/// What is kept after n steps is what a training of n steps ends with; one that goes on from a checkpoint keeps the later ones
+/// alone, the same bits.
+#[test]
+fn snapshots_are_the_encoders_of_shorter_trainings() {
+    let mut long = run("Sgd(momentum: 0.9)", "View", 4);
+    let dataset = data::load(&long.dataset, long.split).expect("a data set");
+    let never = (u64::MAX, Request::Go);
+    let plain = bits(sitting(&long, &dataset, None, never));
+    long.train.snapshots_every_steps = Some(1);
+    let whole = sitting(&long, &dataset, None, never);
+    let (snapshots, plan) = (whole.1.snapshots.clone(), whole.2.plan().clone());
+    assert!(bits(whole) == plain, "snapshots changed a bit of the training");
+    assert_eq!(snapshots.iter().map(|(done, _)| *done).collect::<Vec<_>>(), [1, 2, 3]);
+    for (done, bytes) in &snapshots {
+        let kept = Checkpoint::from_bytes(bytes, &plan).expect("an encoder").state;
+        assert!(kept.optimizer.is_empty() && kept.bank.is_empty() && kept.step == *done);
+        let shorter = run("Sgd(momentum: 0.9)", "View", *done);
+        let last = sitting(&shorter, &dataset, None, never).0.expect("a whole training").checkpoint.state;
+        assert!(kept.parameters == last.parameters && kept.buffers == last.buffers, "after {done} steps");
+    }
+    let keeper = stopped(sitting(&long, &dataset, None, (3, Request::StopAfterCheckpoint)), 3);
+    assert!(keeper.snapshots == snapshots, "it was left behind the last of them");
+    let (_, bytes) = keeper.kept.expect("a checkpoint");
+    let resumed = sitting(&long, &dataset, Some(&bytes), never);
+    assert!(resumed.1.snapshots.is_empty() && bits(resumed) == plain);
+    let keeper = stopped(sitting(&long, &dataset, None, (1, Request::StopAfterCheckpoint)), 1);
+    let (_, bytes) = keeper.kept.expect("a checkpoint");
+    assert!(sitting(&long, &dataset, Some(&bytes), never).1.snapshots == snapshots[1..]);
 }

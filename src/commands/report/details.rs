@@ -3,13 +3,13 @@
 use crate::commands::report::evidence::Evidence;
 use crate::content::Key;
 use crate::experiment::run::Run;
-use crate::experiment::{Experiment, evaluation_names};
+use crate::experiment::{Experiment, asked_names};
 use crate::explain::code::date;
 use crate::explain::{Meaning, changes, units};
 use crate::record::{Record, Stage};
 use crate::report::page::grid::{Grid, Quantity};
 use crate::report::page::{CellDetails, FailureDetails, Metrics, StageDetails};
-use crate::report::row::Row;
+use crate::report::row::{EncoderKind, Row};
 use crate::report::table::Unit;
 
 /// In the order of the experiment's cells.
@@ -58,7 +58,7 @@ fn differences(from: &Run, to: &Run) -> Vec<String> {
 
 fn metrics(runs: &[&Run], rows: &[&Row]) -> Metrics {
     let mut names: Vec<String> = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| row.encoder != EncoderKind::Snapshot) {
         let name = row.full_metric();
         if !names.contains(&name) {
             names.push(name);
@@ -73,7 +73,7 @@ fn metrics(runs: &[&Run], rows: &[&Row]) -> Metrics {
     let quantities: Vec<Quantity> = names.iter().map(quantity).collect();
     let of_seed = |run: &&Run| {
         let value = |name: &String| {
-            let mut own = rows.iter().filter(|row| row.seed == run.seed && row.full_metric() == *name);
+            let mut own = rows.iter().filter(|row| row.seed == run.seed && row.is_of(name));
             own.find_map(|row| row.value)
         };
         let texts = names.iter().zip(&quantities).map(|(name, of)| value(name).map(|value| of.text(value)));
@@ -86,7 +86,7 @@ fn metrics(runs: &[&Run], rows: &[&Row]) -> Metrics {
 fn stages(run: &Run, evidence: &Evidence) -> Vec<StageDetails> {
     let keys = run.keys();
     let mut stages = vec![stage(run.seed, "training".to_owned(), keys.pretrain, evidence)];
-    let named = evaluation_names(&run.evaluate).into_iter().zip(keys.evaluations);
+    let named = asked_names(run).into_iter().zip(keys.evaluations);
     stages.extend(named.map(|(name, key)| stage(run.seed, name, key, evidence)));
     stages
 }

@@ -22,9 +22,9 @@ use crate::report::collect;
 use crate::report::histories::RunHistory;
 use crate::report::page::feature_map::{FeatureMap, IMAGES_MAX};
 use crate::report::page::grid::Grid;
-use crate::report::page::{Sheet, Spent};
+use crate::report::page::{Evaluated, Sheet, Spent};
 use crate::report::principal_components::project;
-use crate::report::row::{Row, Status};
+use crate::report::row::{EncoderKind, Row, Status};
 use crate::store::{Peek, Store};
 
 /// Pictures of a page, and what they may take together.
@@ -181,6 +181,17 @@ impl<'a> Evidence<'a> {
         let done = self.rows.iter().filter(|row| row.is_of(metric) && row.status == Status::Done);
         done.filter_map(|row| Some(Spent { cell: row.cell as usize, train_s: row.train_s?, value: row.value? }))
             .collect()
+    }
+
+    /// Every encoder's value of the metric; none where no snapshot has one.
+    pub fn evaluated(&self, metric: &str) -> Vec<Evaluated> {
+        let done = || self.rows.iter().filter(|row| row.is_named(metric) && row.status == Status::Done);
+        if !done().any(|row| row.encoder == EncoderKind::Snapshot) {
+            return Vec::new();
+        }
+        let evaluated =
+            |row: &Row| Some(Evaluated { cell: row.cell as usize, epoch: row.encoder_epoch?, value: row.value? });
+        done().filter_map(evaluated).collect()
     }
 
     /// Who made what is told, and when; nothing of the moment the page is made at, so that one store makes one page.

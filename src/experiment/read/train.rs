@@ -25,6 +25,7 @@ pub struct TrainSection {
     pub numerics: Placed<Option<Numerics>>,
     pub metrics_every: Length,
     pub checkpoint_every: Length,
+    pub snapshots: Placed<Option<Length>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +55,7 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
         });
         let metrics_every = fields.optional("metrics_every", Length::Steps(50), every);
         let checkpoint_every = fields.optional("checkpoint_every", Length::Epochs(1), every);
+        let snapshots = fields.placed("snapshots", None, snapshots);
         if !(are_pieces_right? && is_scope_right?) {
             return None;
         }
@@ -70,6 +72,7 @@ pub fn train(at: &At, found: &mut Found) -> Option<TrainSection> {
             numerics: numerics?,
             metrics_every: metrics_every?,
             checkpoint_every: checkpoint_every?,
+            snapshots: snapshots?,
         })
     })
 }
@@ -198,6 +201,12 @@ fn check_scope(fields: &mut Fields, micro_batch: Placed<Option<u32>>, scope: Pla
 
 fn every(at: &At, found: &mut Found) -> Option<Length> {
     length(at, found, 1)
+}
+
+fn snapshots(at: &At, found: &mut Found) -> Option<Option<Length>> {
+    let periodic: fn(&mut Fields) -> Option<Option<Length>> =
+        |fields| fields.item("a length, `Epochs(10)`", every).map(Some);
+    variant(at, found, &[("None", |_| Some(None)), ("Every", periodic)])
 }
 
 /// torch.optim.SGD's defaults.

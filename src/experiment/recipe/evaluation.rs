@@ -123,6 +123,14 @@ impl Evaluation {
         }
     }
 
+    /// Whether it is made of every snapshot, or of the final encoder alone.
+    pub fn is_of_snapshots(&self) -> bool {
+        match self {
+            Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Transfer(_) => true,
+            Evaluation::Robustness(_) => false,
+        }
+    }
+
     /// Which features it sees.
     pub fn layer(&self) -> Layer {
         match self {

@@ -62,6 +62,7 @@ pub fn rich_run() -> Run {
             learning_rate: LearningRate { base: 0.3, scaling: Scaling::Linear { per: 256 } },
             schedule: Schedule::WarmupCosine { warmup_steps: 10, form: WarmupForm::Lightly { end: 0.001 } },
             numerics: Numerics::F32,
+            snapshots_every_steps: None,
         },
         evaluate: vec![
             Evaluation::Knn(Knn { k: 20, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT }),
@@ -211,7 +212,7 @@ pub const VIEW_CHANGES: [Change; 32] = [
     ("std.2", Moves::Pretrain, |run| run.views[9] = normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.2])),
 ];
 
-pub const TRAIN_CHANGES: [Change; 30] = [
+pub const TRAIN_CHANGES: [Change; 31] = [
     ("length", Moves::Pretrain, |run| run.train.length_steps += 1),
     ("batch", Moves::Pretrain, |run| run.train.batch += 1),
     ("loss", Moves::Pretrain, |run| run.train.loss = Loss::Dcl),
@@ -220,6 +221,7 @@ pub const TRAIN_CHANGES: [Change; 30] = [
     ("scope of micro-batches", Moves::Pretrain, |run| run.train.batch_norm_scope = BatchNormScope::MicroBatchJoint),
     ("micro_batch", Moves::Pretrain, |run| run.train.micro_batch = Some(32)),
     ("numerics", Moves::Pretrain, |run| run.train.numerics = Numerics::Bf16),
+    ("snapshots", Moves::Pretrain, |run| run.train.snapshots_every_steps = Some(30)),
     ("optimizer", Moves::Pretrain, |run| run.train.optimizer = adam(0.9, 0.999, 1e-8, 1e-4)),
     ("flavour", Moves::Pretrain, |run| run.train.optimizer = lars(|_, flavour, _| *flavour = LarsFlavour::Popular)),
     ("momentum", Moves::Pretrain, |run| run.train.optimizer = lars(|numbers, _, _| numbers[0] = 0.8)),

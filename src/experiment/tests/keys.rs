@@ -75,6 +75,7 @@ fn check_changes(base: &Run) {
                 learning_rate: LearningRate { base: _, scaling: _ },
                 schedule: _,
                 numerics: _,
+                snapshots_every_steps: _,
             },
         evaluate: _,
         seed: _,

@@ -9,7 +9,7 @@ const EXPECTED: &str = include_str!("messages.expected");
 /// A name, the text of a file and the overrides it is loaded with.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
-const CASES: [Case; 55] = [
+const CASES: [Case; 58] = [
     ("several at once, of file and command line", SEVERAL, &["train.batch=0", "train.momentum=0.9", "seeds=[1, 1]"]),
     ("syntax", "Experiment(\n    question: \"q\",\n    train: (batch: 256 temperature: 0.5),\n)", &[]),
     ("unclosed", "Experiment(question: \"q\"", &[]),
@@ -59,6 +59,17 @@ const CASES: [Case; 55] = [
     (
         "warm-up too long",
         "Experiment(question: \"q\", dataset: Builtin, train: (length: Epochs(5), schedule: WarmupCosine(warmup: Epochs(10))))",
+        &[],
+    ),
+    (
+        "snapshots of no length",
+        "Experiment(question: \"q\", dataset: Builtin, train: (snapshots: Every(Epochs(0))))",
+        &[],
+    ),
+    ("snapshots without a length", "Experiment(question: \"q\", dataset: Builtin, train: (snapshots: Epochs(10)))", &[]),
+    (
+        "more snapshots than anybody evaluates",
+        "Experiment(question: \"q\", dataset: Builtin, train: (length: Steps(5000), snapshots: Every(Steps(2))))",
         &[],
     ),
     ("numerics", "Experiment(question: \"q\", dataset: Builtin, train: (numerics: Bf16), evaluate: [])", &[]),

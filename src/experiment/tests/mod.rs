@@ -9,6 +9,7 @@ mod messages;
 mod presets;
 mod robustness;
 mod shipped;
+mod snapshots;
 mod sweeps;
 mod texts;
 

@@ -8,7 +8,7 @@ use crate::experiment::recipe::{
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 19] = [
+const SHIPPED: [(&str, &str, usize); 20] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
@@ -26,6 +26,7 @@ const SHIPPED: [(&str, &str, usize); 19] = [
     ("colour_strength", include_str!("../../../experiments/colour_strength.ron"), 5),
     ("batch_norm_scope", include_str!("../../../experiments/batch_norm_scope.ron"), 4),
     ("noise_floor", include_str!("../../../experiments/noise_floor.ron"), 1),
+    ("best_epoch", include_str!("../../../experiments/best_epoch.ron"), 1),
     ("head_width", include_str!("../../../experiments/head_width.ron"), 8),
     ("presets", include_str!("../../../experiments/presets.ron"), 4),
 ];
@@ -84,6 +85,7 @@ fn lightly_train() -> Train {
         learning_rate: LearningRate { base: 0.06, scaling: Scaling::None },
         schedule: Schedule::Constant,
         numerics: Numerics::F32,
+        snapshots_every_steps: None,
     }
 }
 
@@ -144,6 +146,7 @@ fn the_record_is_the_published_recipe() {
         learning_rate: LearningRate { base: 0.03, scaling: Scaling::Linear { per: 256 } },
         schedule: Schedule::Cosine,
         numerics: Numerics::F32,
+        snapshots_every_steps: None,
     };
     assert_eq!(run.train, train);
     assert_eq!(run.model.backbone, Backbone::ResNet18 { stem: Stem::Cifar });
@@ -248,6 +251,7 @@ fn every_other_choice_of_the_reference_is_one() {
     check("train.learning_rate.scaling", &["Linear(per: 256)", "Sqrt"]);
     check("train.schedule", &["Cosine", "WarmupCosine(warmup: Epochs(9), form: Lightly(end: 0.001))"]);
     check("train.numerics", &["F32"]);
+    check("train.snapshots", &["Every(Epochs(10))", "Every(Steps(100))"]);
     check("evaluate[0].metric", &["Euclidean"]);
     check("evaluate[0].vote", &["Majority"]);
     check("evaluate[0].layer", &["Head(1)", "Head(2)", "Projection"]);

@@ -37,6 +37,7 @@ fn pretrain() -> Stage {
         loss_last_epoch: Some(4.0),
         loss_ratio: None,
         epochs: vec![epoch(0, 100.0, 0.0), epoch(1, 300.0, 2.0)],
+        snapshots: Vec::new(),
         peak_memory_bytes: None,
     })
 }
@@ -140,4 +141,78 @@ fn done_failed_and_missing_side_by_side() {
     assert_eq!(done.device.as_deref(), Some("A"), "the training's device, not the evaluation's");
     assert_eq!(rows[17].device.as_deref(), Some("B"), "without a training, the evaluation's");
     assert_eq!((rows[17].steps, rows[17].images_per_s), (None, None));
+}
+
+/// Two snapshots before the final encoder, at epochs that the numbers of `sample` make half ones.
+fn with_snapshots() -> crate::experiment::Experiment {
+    let mut experiment = experiment(&[], &[], &[0]);
+    experiment.cells[0].runs[0].train.snapshots_every_steps = Some(40);
+    experiment
+}
+
+#[test]
+fn the_best_encoder_is_the_first_of_the_highest() {
+    let experiment = with_snapshots();
+    let run = &experiment.cells[0].runs[0];
+    let keys = run.keys();
+    assert_eq!(keys.snapshots, [None, None, Some(40), Some(40), Some(80), Some(80)]);
+    // k-NN of the final encoder and the two snapshots; the probe of the last snapshot alone.
+    let rows = |values: [Option<f64>; 3], failed: bool| {
+        let mut records = BTreeMap::from([(keys.pretrain, record(keys.pretrain, pretrain(), "A"))]);
+        for (key, value) in [keys.evaluations[0], keys.evaluations[2], keys.evaluations[4]].into_iter().zip(values) {
+            let stage = value.map(|value| evaluation(keys.pretrain, "knn", &[("top1", value), ("top5", 1.0)]));
+            if let Some(stage) = stage.or_else(|| failed.then(|| failure(None))) {
+                records.insert(key, record(key, stage, "A"));
+            }
+        }
+        collect(&experiment, |key| records.get(key).cloned())
+    };
+    let best = |rows: &[Row]| {
+        let found = rows.iter().filter(|row| row.full_metric().starts_with("knn.top1_best"));
+        found.map(|row| (row.status.name(), row.value, row.encoder_step)).collect::<Vec<_>>()
+    };
+    let per_epoch = run.steps_per_epoch() as f64;
+    let check = |values: [f64; 3], step: u64| {
+        let found = rows(values.map(Some), false);
+        let highest = values.into_iter().fold(0.0, f64::max);
+        let expected = [("done", Some(highest), Some(step)), ("done", Some(step as f64 / per_epoch), Some(step))];
+        assert_eq!(best(&found), expected, "{values:?}");
+        let row = found.iter().find(|row| row.metric == "top1_best").expect("a best");
+        let place = keys.snapshots.iter().position(|at| at.unwrap_or(100) == step).expect("one of the encoders");
+        assert_eq!(row.evaluation_key, keys.evaluations[place]);
+        assert_eq!(row.encoder, EncoderKind::Best);
+        assert!(
+            row.protocol
+                .as_ref()
+                .is_some_and(|text| text.contains("best of 3 snapshots on the test images: optimistic"))
+        );
+    };
+    check([0.5, 0.25, 0.25], 100);
+    check([0.5, 0.75, 0.25], 40);
+    check([0.5, 0.25, 0.75], 80);
+    check([0.5, 0.5, 0.5], 40);
+    check([0.75, 0.5, 0.75], 80);
+    // The best of fewer would be another number.
+    assert_eq!(best(&rows([Some(0.5), None, Some(0.75)], false)), [("missing", None, None); 2]);
+    assert_eq!(best(&rows([Some(0.5), None, Some(0.75)], true)), [("failed", None, None); 2]);
+    let all = rows([Some(0.5), Some(0.75), Some(0.25)], false);
+    let told = |wanted: &str| {
+        let of = all.iter().filter(|row| row.full_metric() == wanted);
+        of.map(|row| (row.encoder.name(), row.encoder_step, row.value)).collect::<Vec<_>>()
+    };
+    let of_knn =
+        [("final", Some(100), Some(0.5)), ("snapshot", Some(40), Some(0.75)), ("snapshot", Some(80), Some(0.25))];
+    assert_eq!(told("knn.top1"), of_knn);
+    assert_eq!(told("linear.top1_best"), [("best", None, None)]);
+    assert_eq!(told("pretrain.loss_last_epoch"), [("final", Some(100), Some(4.0))]);
+}
+
+#[test]
+fn a_table_of_the_best_has_its_rows_before_anything_is_computed() {
+    let mut experiment = with_snapshots();
+    experiment.table.metric = "knn.top1_best".to_owned();
+    let rows = collect(&experiment, |_| None);
+    let best: Vec<&Row> = rows.iter().filter(|row| row.is_of("knn.top1_best")).collect();
+    assert_eq!(best.len(), 1, "{:?}", lines(&rows));
+    assert!(rows.iter().all(|row| row.status == Status::Missing && row.encoder == EncoderKind::Best), "{rows:?}");
 }

@@ -1,6 +1,8 @@
 //! Figures of training: what the history has of each step, its mean over the seeds of a cell in a band from the lowest to
 //! the highest of them.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use crate::history::{History, StepMetrics};
@@ -8,7 +10,7 @@ use crate::report::histories::RunHistory;
 use crate::report::page::figure::{
     BOTTOM, Entry, Figure, HEIGHT, LEFT, Mark, Panel, RIGHT, TOP, WIDTH, axes, color, dash, px,
 };
-use crate::report::page::grid::Grid;
+use crate::report::page::grid::{Grid, GridCell};
 use crate::report::page::scale::{Scale, extent};
 
 /// Places along the steps; steps that fall into one place are averaged.
@@ -76,16 +78,65 @@ pub fn figures(grid: &Grid, histories: &[RunHistory]) -> Vec<Figure> {
 
 /// Whether a figure of that name is one of these.
 pub fn is_of_training(name: &str) -> bool {
-    MEASURES.iter().any(|measure| measure.name == name)
+    name == EVALUATED.name || MEASURES.iter().any(|measure| measure.name == name)
 }
 
 fn figure(grid: &Grid, histories: &[RunHistory], measure: &Measure) -> Option<Figure> {
+    let of_cell = |cell: &GridCell| {
+        let of_cell = histories.iter().filter(|run| run.cell as usize == cell.index);
+        band(of_cell.map(|run| &run.history), measure.of)
+    };
+    let Measure { name, title, axis, of: _ } = *measure;
+    lines(grid, &of_cell, &Words { name, title, axes: ("step", axis), over: "the steps of training" })
+}
+
+/// The table's metric of the snapshots and the final encoder; none where nothing but the final one was evaluated.
+pub fn evaluated(grid: &Grid, evaluated: &[Evaluated]) -> Option<Figure> {
+    let of_cell = |cell: &GridCell| {
+        let own = evaluated.iter().filter(|one| one.cell == cell.index && one.value.is_finite());
+        let mut by_epoch: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
+        for one in own {
+            // Epochs are not negative, so that their bits are in their order.
+            let (_, values) = by_epoch.entry(one.epoch.to_bits()).or_insert((one.epoch, Vec::new()));
+            values.push(grid.quantity.shown(one.value));
+        }
+        let point = |(epoch, values): (f64, Vec<f64>)| BandPoint {
+            step: epoch,
+            low: values.iter().copied().fold(f64::INFINITY, f64::min),
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            high: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        };
+        Band { points: by_epoch.into_values().map(point).collect() }
+    };
+    lines(grid, &of_cell, &Words { axes: ("epoch", &grid.quantity.name), ..EVALUATED })
+}
+
+/// A number of an encoder that was evaluated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluated {
+    /// Index into `Experiment::cells`.
+    pub cell: usize,
+    pub epoch: f64,
+    /// In the unit of the record.
+    pub value: f64,
+}
+
+/// What a figure of lines is called.
+struct Words<'a> {
+    name: &'a str,
+    title: &'a str,
+    axes: (&'a str, &'a str),
+    over: &'a str,
+}
+
+const EVALUATED: Words =
+    Words { name: "evaluated", title: "Evaluated on the way", axes: ("epoch", ""), over: "the epochs of training" };
+
+/// A line a row in a panel a column.
+fn lines(grid: &Grid, of_cell: &dyn Fn(&GridCell) -> Band, words: &Words) -> Option<Figure> {
     let cells = grid.cells.iter().filter(|cell| cell.row < ROWS_MAX && cell.column < COLUMNS_MAX);
     let bands: Vec<(usize, usize, Band)> = cells
-        .map(|cell| {
-            let of_cell = histories.iter().filter(|run| run.cell as usize == cell.index);
-            (cell.row, cell.column, band(of_cell.map(|run| &run.history), measure.of))
-        })
+        .map(|cell| (cell.row, cell.column, of_cell(cell)))
         .filter(|(_, _, band)| !band.points.is_empty())
         .collect();
     let first = bands.first()?;
@@ -110,10 +161,10 @@ fn figure(grid: &Grid, histories: &[RunHistory], measure: &Measure) -> Option<Fi
             } else {
                 format!("{} {label}", grid.column_axes)
             },
-            description: format!("{} over the steps of training {label}", measure.title),
+            description: format!("{} over {} {label}", words.title, words.over),
             width: WIDTH,
             height: HEIGHT,
-            body: axes(&x, &y, ("step", measure.axis), &lines),
+            body: axes(&x, &y, words.axes, &lines),
         }
     };
     let rows: Vec<usize> = (0..grid.row_labels.len().min(ROWS_MAX)).collect();
@@ -124,8 +175,8 @@ fn figure(grid: &Grid, histories: &[RunHistory], measure: &Measure) -> Option<Fi
     };
     let has_legend = !is_one && grid.row_labels.len() > 1;
     Some(Figure {
-        name: measure.name.to_owned(),
-        title: measure.title.to_owned(),
+        name: words.name.to_owned(),
+        title: words.title.to_owned(),
         caption: caption(grid, is_one),
         panels: columns.iter().map(panel).collect(),
         legend: if has_legend { rows.iter().map(entry).collect() } else { Vec::new() },
@@ -273,5 +324,20 @@ mod tests {
         assert_eq!((lines(loss, 0), lines(loss, 1), rate.panels.len(), lines(rate, 0)), (2, 2, 1, 1));
         insta::assert_snapshot!(loss.panels[1].body.clone().into_string().replace("><", ">\n<"));
         assert!(super::figures(&grid, &[]).is_empty());
+    }
+
+    #[test]
+    fn evaluated_encoders_are_drawn_over_their_epochs() {
+        let experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1]);
+        let grid = Grid::of(&AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap());
+        let of = |cell: usize, epoch: f64, value: f64| Evaluated { cell, epoch, value };
+        let all = [of(0, 20.0, 0.5), of(0, 10.0, 0.25), of(0, 10.0, 0.75), of(1, 10.0, 0.5), of(1, 20.0, f64::NAN)];
+        let figure = evaluated(&grid, &all).expect("a figure");
+        assert!(is_of_training(&figure.name) && figure.panels.len() == 1 && figure.legend.len() == 2);
+        let body = figure.panels[0].body.clone().into_string();
+        // Two epochs of the first cell, in order and with a band; one of the second, a point.
+        assert_eq!((body.matches("class=\"curve\"").count(), body.matches("class=\"band\"").count()), (1, 1), "{body}");
+        assert!(body.contains("class=\"dot\"") && body.contains("epoch") && body.contains("knn.top1 in %"), "{body}");
+        assert!(evaluated(&grid, &[]).is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::report::statistics::Summary;
 use crate::report::statistics::paired::Difference;
-use crate::report::table::{AblationTable, SeedResult, TableCell, Unit};
+use crate::report::table::{AblationTable, BestEncoder, SeedResult, TableCell, Unit};
 use crate::report::verdict::number;
 
 /// All cells of a table.
@@ -33,6 +33,8 @@ pub struct GridCell {
     pub summary: Option<Summary>,
     /// Less the baseline, seed by seed.
     pub difference: Option<Difference>,
+    /// Of the best encoders, where snapshots were evaluated.
+    pub best: Option<BestEncoder>,
 }
 
 /// What the numbers are, and how people read them.
@@ -107,7 +109,7 @@ impl Grid {
         let (mut cells, mut baseline) = (Vec::new(), None);
         for (row, columns) in table.cells.iter().enumerate() {
             for (column, cell) in columns.iter().enumerate() {
-                let Some(TableCell { index, labels, results, summary, is_baseline, difference }) = cell else {
+                let Some(TableCell { index, labels, results, summary, is_baseline, difference, best }) = cell else {
                     continue;
                 };
                 let index = *index as usize;
@@ -116,7 +118,8 @@ impl Grid {
                     baseline = Some(cells.len());
                 }
                 let (summary, difference) = (*summary, *difference);
-                cells.push(GridCell { index, row, column, labels, results, summary, difference });
+                let best = best.clone();
+                cells.push(GridCell { index, row, column, labels, results, summary, difference, best });
             }
         }
         Grid {

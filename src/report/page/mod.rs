@@ -29,6 +29,7 @@ use crate::report::table::AblationTable;
 
 pub use crate::report::page::cells::{CellDetails, FailureDetails, Metrics, StageDetails};
 pub use crate::report::page::cost::Spent;
+pub use crate::report::page::curves::Evaluated;
 
 const STYLE: &str = concat!(include_str!("figure.css"), include_str!("page.css"));
 const SCRIPT: &str = include_str!("page.js");
@@ -43,6 +44,8 @@ pub struct Page<'a> {
     /// What a reader must be warned of beyond the table's own warnings: results of other code, damage.
     pub warnings: Vec<String>,
     pub histories: &'a [RunHistory],
+    /// Encoders kept on the way and the final ones, by the table's metric; empty without the former.
+    pub evaluated: &'a [Evaluated],
     pub spent: &'a [Spent],
     pub maps: &'a [FeatureMap],
     pub sheets: &'a [Sheet],
@@ -90,6 +93,7 @@ impl Page<'_> {
         figures.push(intervals::figure(&grid, &interval));
         figures.extend(cost::figure(&grid, self.spent, on_one_device));
         figures.extend(curves::figures(&grid, self.histories));
+        figures.extend(curves::evaluated(&grid, self.evaluated));
         figures.extend(feature_map::figure(self.maps));
         figures
     }

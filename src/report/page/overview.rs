@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use crate::report::page::Page;
 use crate::report::page::figure::color;
 use crate::report::page::grid::{Grid, GridCell};
+use crate::report::render::epochs_words;
 use crate::report::statistics::Interval;
 use crate::report::statistics::paired::Difference;
 
@@ -115,6 +116,10 @@ pub fn results(page: &Page, grid: &Grid) -> Markup {
                             (heading("95 % interval", "number", true))
                             (heading("std", "number", true))
                             (heading("n", "number", true))
+                            @if let Some(best) = &table.best {
+                                (heading(if best.is_optimistic { "best epoch (optimistic)" } else { "best epoch" }, "number", true))
+                                (heading("reached at", "text", false))
+                            }
                             @if has_baseline {
                                 (heading("less baseline", "number", true))
                                 (heading("its 95 % interval", "number", true))
@@ -165,6 +170,11 @@ fn line(grid: &Grid, place: usize, cell: &GridCell, has_baseline: bool) -> Marku
             (interval(grid, summary.and_then(|summary| summary.interval)))
             (value(summary.and_then(|summary| summary.std), number(summary.and_then(|summary| summary.std))))
             (value(Some(cell.values().count() as f64), Some(cell.values().count().to_string())))
+            @if let Some(best) = &cell.best {
+                @let mean = best.summary.map(|summary| summary.mean);
+                (value(mean, number(mean)))
+                td.label { (epochs_words(best).unwrap_or_default()) }
+            }
             @if has_baseline { (against(grid, cell.difference.as_ref())) }
             td.label {
                 @for remark in remarks {

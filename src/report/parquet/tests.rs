@@ -8,7 +8,12 @@ fn rows() -> (crate::experiment::Experiment, Vec<Row>) {
     let mut rows = complete(&experiment);
     rows[1] = missing(&experiment, 0, 11);
     rows[2] = failed(&experiment, 1, 0, "the loss is not finite\nat \"step\" 3");
-    rows[3] = Row { backend: Backend::Reference, ..row(&experiment, 1, 11, f64::MIN_POSITIVE) };
+    rows[3] = Row {
+        encoder: EncoderKind::Best,
+        encoder_step: None,
+        backend: Backend::Reference,
+        ..row(&experiment, 1, 11, f64::MIN_POSITIVE)
+    };
     rows[4] = Row { backend: Backend::Cuda, numerics: Numerics::Bf16, smoke: true, ..row(&experiment, 2, 0, -0.25) };
     (experiment, rows)
 }
@@ -49,6 +54,9 @@ seed: u64
 evaluation: str
 protocol: str
 metric: str
+encoder: str
+encoder_step: u64
+encoder_epoch: f64
 status: str
 value: f64
 unit: str
@@ -68,7 +76,7 @@ started_unix_s: u64
 message: str"
     );
     // Moves with the versions of polars and zstd in Cargo.lock, and with nothing else.
-    assert_eq!(Key::of_bytes(&bytes).to_string(), "48987d254ef94452181e9b0d01eb2e5c0d7bb3825c56b93657592136ba5e9f00");
+    assert_eq!(Key::of_bytes(&bytes).to_string(), "bfe3473ccfa826852f480c257fd27da4814c8ac1a545b95ff9136ced228e0bb8");
 }
 
 #[test]

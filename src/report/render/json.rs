@@ -5,13 +5,13 @@ use serde_json::{Map, Value, json};
 use crate::experiment::AxisLabel;
 use crate::report::statistics::correction;
 use crate::report::statistics::paired::Difference;
-use crate::report::table::{AblationTable, SeedResult, TableCell};
+use crate::report::table::{AblationTable, BestEncoder, BestMetric, SeedResult, TableCell};
 
 /// Changes with the form.
 const SCHEMA: &str = "ablate.table/2";
 
 pub fn render(table: &AblationTable) -> Value {
-    json!({
+    let mut value = json!({
         "schema": SCHEMA,
         "experiment": table.experiment,
         "question": table.question,
@@ -29,7 +29,12 @@ pub fn render(table: &AblationTable) -> Value {
         "verdict": table.verdict,
         "notes": table.notes,
         "warnings": table.warnings,
-    })
+    });
+    if let (Some(best), Some(object)) = (&table.best, value.as_object_mut()) {
+        let BestMetric { name, is_optimistic, note } = best;
+        object.insert("best".to_owned(), json!({ "metric": name, "is_optimistic": is_optimistic, "note": note }));
+    }
+    value
 }
 
 fn cell_value(table: &AblationTable, cell: &TableCell) -> Value {
@@ -37,7 +42,7 @@ fn cell_value(table: &AblationTable, cell: &TableCell) -> Value {
         table.axes().zip(&cell.labels).map(|(path, label)| (path.to_owned(), json!(label))).collect();
     let values: Vec<Option<f64>> = cell.results.iter().map(SeedResult::value).collect();
     let failures: Map<String, Value> = table.seeds.iter().zip(&cell.results).filter_map(failure).collect();
-    json!({
+    let mut value = json!({
         "labels": labels,
         "mean": cell.summary.map(|summary| summary.mean),
         "std": cell.summary.and_then(|summary| summary.std),
@@ -51,6 +56,22 @@ fn cell_value(table: &AblationTable, cell: &TableCell) -> Value {
         "failures": failures,
         "is_baseline": cell.is_baseline,
         "difference": cell.difference.as_ref().map(difference),
+    });
+    if let (Some(best), Some(object)) = (&cell.best, value.as_object_mut()) {
+        object.insert("best".to_owned(), best_value(best));
+    }
+    value
+}
+
+fn best_value(best: &BestEncoder) -> Value {
+    let BestEncoder { results, summary, epochs } = best;
+    json!({
+        "mean": summary.map(|summary| summary.mean),
+        "std": summary.and_then(|summary| summary.std),
+        "interval95": summary.and_then(|summary| summary.interval).map(|interval| [interval.low, interval.high]),
+        "n": results.iter().filter_map(SeedResult::value).count(),
+        "values": results.iter().map(SeedResult::value).collect::<Vec<_>>(),
+        "epochs": epochs,
     })
 }
 

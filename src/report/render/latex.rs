@@ -1,11 +1,12 @@
 //! A `tabular` with the rules of `booktabs`, its notes as small paragraphs below.
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, NO_VALUE, SpreadWords, cell_words, column_header, footnotes, title, verdict};
+use crate::report::render::{CellWords, NO_VALUE, SpreadWords, columns, footnotes, title, verdict};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
-    let (n_labels, n_numbers) = (table.row_axes.len(), table.column_labels.len());
+    let columns = columns(table);
+    let (n_labels, n_numbers) = (table.row_axes.len(), columns.len());
     let mut text = comment(&format!("{}: {}", table.experiment, table.question));
     text.push_str(&comment(&title(table)));
     text.push_str(&format!("\\begin{{tabular}}{{{}{}}}\n\\toprule\n", "l".repeat(n_labels), "r".repeat(n_numbers)));
@@ -15,13 +16,12 @@ pub fn render(table: &AblationTable) -> String {
         text.push_str(&format!("\\cmidrule(lr){{{}-{}}}\n", n_labels + 1, n_labels + n_numbers));
     }
     let axes = table.row_axes.iter().map(|axis| escape(axis));
-    let headers = table.column_labels.iter().map(|labels| escape(&column_header(table, labels)));
+    let headers = columns.iter().map(|column| escape(&column.header));
     text.push_str(&line(axes.chain(headers)));
     text.push_str("\\midrule\n");
-    for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
+    for (row, labels) in table.row_labels.iter().enumerate() {
         let labels = labels.iter().map(|label| escape(label));
-        let numbers =
-            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(table, cell))));
+        let numbers = columns.iter().map(|column| column.cells[row].as_ref().map_or(String::new(), words));
         text.push_str(&line(labels.chain(numbers)));
     }
     text.push_str("\\bottomrule\n\\end{tabular}\n");
@@ -45,7 +45,7 @@ fn footnote(note: &str) -> String {
     format!("\\par{{\\footnotesize {}\\par}}\n", escape(note))
 }
 
-fn words(words: CellWords) -> String {
+fn words(words: &CellWords) -> String {
     let plain = |number: &str| number.replace('−', "-");
     let mean = plain(&words.mean);
     let spread = match &words.spread {
@@ -54,7 +54,7 @@ fn words(words: CellWords) -> String {
         None => format!("${mean}$"),
     };
     let numbers = if words.mean == NO_VALUE { "--".to_owned() } else { spread };
-    let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
+    let remark = words.remark.as_ref().map_or(String::new(), |remark| format!(" ({remark})"));
     format!("{numbers}{remark}")
 }
 

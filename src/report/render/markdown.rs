@@ -1,7 +1,7 @@
 //! A GitHub table; whatever could be read as markup is escaped.
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle, verdict};
+use crate::report::render::{CellWords, SpreadWords, columns, footnotes, subtitle, verdict};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
@@ -9,15 +9,15 @@ pub fn render(table: &AblationTable) -> String {
     if let Some(subtitle) = subtitle(table) {
         text.push_str(&format!("{}\n\n", escape(&subtitle)));
     }
+    let columns = columns(table);
     let axes = table.row_axes.iter().map(|axis| escape(axis));
-    let headers = table.column_labels.iter().map(|labels| escape(&column_header(table, labels)));
+    let headers = columns.iter().map(|column| escape(&column.header));
     text.push_str(&line(axes.chain(headers)));
     let left = table.row_axes.iter().map(|_| ":---".to_owned());
-    text.push_str(&line(left.chain(table.column_labels.iter().map(|_| "---:".to_owned()))));
-    for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
+    text.push_str(&line(left.chain(columns.iter().map(|_| "---:".to_owned()))));
+    for (row, labels) in table.row_labels.iter().enumerate() {
         let labels = labels.iter().map(|label| escape(label));
-        let numbers =
-            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(table, cell))));
+        let numbers = columns.iter().map(|column| column.cells[row].as_ref().map_or(String::new(), words));
         text.push_str(&line(labels.chain(numbers)));
     }
     text.push('\n');
@@ -42,13 +42,13 @@ fn item(note: &str) -> String {
     format!("- {}\n", escape(note))
 }
 
-fn words(words: CellWords) -> String {
-    let spread = match words.spread {
+fn words(words: &CellWords) -> String {
+    let spread = match &words.spread {
         Some(SpreadWords::Deviation(std)) => format!(" ± {std}"),
         Some(SpreadWords::Interval(low, high)) => format!(" {}", escape(&format!("[{low}, {high}]"))),
         None => String::new(),
     };
-    let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
+    let remark = words.remark.as_ref().map_or(String::new(), |remark| format!(" ({remark})"));
     format!("{}{spread}{remark}", words.mean)
 }
 

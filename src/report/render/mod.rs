@@ -11,7 +11,8 @@ pub mod text;
 mod typst;
 
 use crate::report::paired_predictions::PairedPredictions;
-use crate::report::table::{AblationTable, TableCell, Unit};
+use crate::report::statistics::Summary;
+use crate::report::table::{AblationTable, BestEncoder, SeedResult, TableCell, Unit};
 use crate::report::verdict::number;
 use crate::report::view::Spread;
 
@@ -64,6 +65,56 @@ impl AblationTable {
     }
 }
 
+/// A column of numbers, as every form writes it.
+struct Column {
+    header: String,
+    /// One a row; absent where the grid has no such point.
+    cells: Vec<Option<CellWords>>,
+}
+
+/// The table's columns, and behind each the one of the best encoders, where there are any.
+fn columns(table: &AblationTable) -> Vec<Column> {
+    let column = |index: usize, header: String, words: &dyn Fn(&TableCell) -> CellWords| Column {
+        header,
+        cells: table.cells.iter().map(|row| row[index].as_ref().map(words)).collect(),
+    };
+    let of_index = |(index, labels): (usize, &Vec<String>)| {
+        let best = table.best.as_ref().map(|best| {
+            let how = if best.is_optimistic { " (optimistic)" } else { "" };
+            let what = if labels.is_empty() { &table.metric } else { &labels.join(", ") };
+            column(index, format!("{what}, best epoch{how}"), &|cell| best_words(table, cell))
+        });
+        let last = column(index, column_header(table, labels), &|cell| cell_words(table, cell));
+        std::iter::once(last).chain(best)
+    };
+    table.column_labels.iter().enumerate().flat_map(of_index).collect()
+}
+
+/// Seeds whose best epochs are listed; of more, the earliest and the latest are told.
+const EPOCHS_LISTED: usize = 4;
+
+/// `epochs 40, 60, 60`, or `epochs 40–90`; absent without any.
+pub fn epochs_words(best: &BestEncoder) -> Option<String> {
+    let epochs: Vec<f64> = best.epochs.iter().copied().flatten().collect();
+    let text = |epoch: &f64| format!("{}", (epoch * 100.0).round() / 100.0);
+    let (first, last) = (epochs.iter().min_by(|a, b| a.total_cmp(b))?, epochs.iter().max_by(|a, b| a.total_cmp(b))?);
+    let noun = if epochs.len() == 1 { "epoch" } else { "epochs" };
+    let listed = if epochs.len() <= EPOCHS_LISTED {
+        epochs.iter().map(text).collect::<Vec<_>>().join(", ")
+    } else {
+        format!("{}–{}", text(first), text(last))
+    };
+    Some(format!("{noun} {listed}"))
+}
+
+/// A cell's best encoders in words, the epochs in brackets.
+fn best_words(table: &AblationTable, cell: &TableCell) -> CellWords {
+    let Some(best) = &cell.best else { return CellWords { mean: NO_VALUE.to_owned(), spread: None, remark: None } };
+    let words = result_words(table, &best.results, best.summary);
+    let remark = words.remark.into_iter().chain(epochs_words(best)).collect::<Vec<_>>().join("; ");
+    CellWords { remark: Some(remark).filter(|remark| !remark.is_empty()), ..words }
+}
+
 /// A cell in words: `61.2`, `± 0.8` and `2 of 3` are laid out by each form.
 struct CellWords {
     /// `–` without a value.
@@ -84,16 +135,23 @@ enum SpreadWords {
 const NO_VALUE: &str = "–";
 
 fn cell_words(table: &AblationTable, cell: &TableCell) -> CellWords {
-    let (n, failed, done) = (cell.results.len(), cell.n_failed(), cell.n_done());
-    let remark = match (cell.n_missing(), failed) {
+    result_words(table, &cell.results, cell.summary)
+}
+
+fn result_words(table: &AblationTable, results: &[SeedResult], summary: Option<Summary>) -> CellWords {
+    let count = |is_it: fn(&SeedResult) -> bool| results.iter().filter(|result| is_it(result)).count();
+    let failed = count(|result| matches!(result, SeedResult::Failed(_)));
+    let missing = count(|result| matches!(result, SeedResult::Missing));
+    let (n, done) = (results.len(), results.len() - failed - missing);
+    let remark = match (missing, failed) {
         (0, 0) => None,
         (_, 0) => Some(format!("{done} of {n}")),
         (0, _) => Some(format!("failed {failed}/{n}")),
         (_, _) => Some(format!("{done} of {n}, failed {failed}/{n}")),
     };
     let number = |value: f64| number(&table.unit, value);
-    let mean = cell.summary.map_or(NO_VALUE.to_owned(), |summary| number(summary.mean));
-    let spread = cell.summary.and_then(|summary| match table.spread {
+    let mean = summary.map_or(NO_VALUE.to_owned(), |summary| number(summary.mean));
+    let spread = summary.and_then(|summary| match table.spread {
         Spread::Deviation => summary.std.map(|std| SpreadWords::Deviation(number(std))),
         Spread::Interval => {
             summary.interval.map(|interval| SpreadWords::Interval(number(interval.low), number(interval.high)))

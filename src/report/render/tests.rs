@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::experiment::Experiment;
 use crate::experiment::recipe::Backend;
-use crate::report::row::Row;
+use crate::report::row::{EncoderKind, Row};
 use crate::report::sample::{complete, experiment, failed, missing, row};
 use crate::report::statistics::IntervalMethod;
 use crate::report::view::View;
@@ -197,4 +197,51 @@ fn csv_fields(text: &str) -> usize {
         }
     }
     fields
+}
+
+/// `complete`, and for every row one of the best encoder, 2 % better at epoch 10 times the seed and one.
+fn with_best(experiment: &mut Experiment) -> Vec<Row> {
+    experiment.cells.iter_mut().flat_map(|cell| &mut cell.runs).for_each(|run| {
+        run.train.snapshots_every_steps = Some(run.steps_per_epoch());
+        run.train.length_steps = 3 * run.steps_per_epoch();
+    });
+    let rows = complete(experiment);
+    let best = |row: &Row| Row {
+        metric: "top1_best".to_owned(),
+        encoder: EncoderKind::Best,
+        encoder_step: Some(row.seed + 1),
+        encoder_epoch: Some(10.0 * (row.seed + 1) as f64),
+        value: row.value.map(|value| value + 0.02),
+        ..row.clone()
+    };
+    let snapshot = |row: &Row| Row { encoder: EncoderKind::Snapshot, value: Some(0.01), ..row.clone() };
+    let others: Vec<Row> = rows.iter().flat_map(|row| [best(row), snapshot(row)]).collect();
+    [rows, others].concat()
+}
+
+#[test]
+fn the_best_epoch_stands_beside_the_final_one() {
+    let mut experiment = experiment(&[("train.batch", &["64", "128"])], &[], &[0, 1, 2]);
+    let rows = with_best(&mut experiment);
+    insta::assert_snapshot!(all(&experiment, &rows));
+    let json = table(&experiment, &rows).to_json();
+    assert_eq!(
+        (json["best"]["metric"].as_str(), json["best"]["is_optimistic"].as_bool()),
+        (Some("knn.top1_best"), Some(true))
+    );
+    let best = &json["cells"][1]["best"];
+    assert_eq!(best["epochs"], serde_json::json!([10.0, 20.0, 30.0]));
+    let higher = best["mean"].as_f64().unwrap() - json["cells"][1]["mean"].as_f64().unwrap();
+    assert!((higher - 0.02).abs() < 1e-12, "{json}");
+    // By itself it is a metric like any other, and the verdict is of the table's own.
+    let alone = AblationTable::new(&experiment, &rows, "knn.top1_best").unwrap();
+    assert_eq!((&alone.best, alone.cells().count()), (&None, 2));
+    assert!(alone.cells().all(|cell| cell.n_done() == 3));
+    let plain = AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap();
+    assert_eq!(table(&experiment, &rows).verdict, plain.verdict);
+    experiment.cells.iter_mut().flat_map(|cell| &mut cell.runs).for_each(|run| {
+        run.split = crate::experiment::recipe::Split::HeldOut { fraction: 0.1, seed: 0 };
+    });
+    let held_out = table(&experiment, &rows).render(Format::Text);
+    assert!(held_out.contains("held-out images") && !held_out.contains("optimistic"), "{held_out}");
 }

@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, subtitle, verdict};
+use crate::report::render::{CellWords, Column, SpreadWords, columns, footnotes, subtitle, verdict};
 use crate::report::table::AblationTable;
 
 const WIDTH: usize = 80;
@@ -24,8 +24,7 @@ pub const STYLE: TableStyle = TableStyle::new()
 pub fn render(table: &AblationTable) -> String {
     let mut lines = wrap(&printable(&format!("{}: {}", table.experiment, table.question)), "");
     lines.extend(subtitle(table).iter().flat_map(|subtitle| wrap(&printable(subtitle), "")));
-    let columns: Vec<NumberColumn> =
-        (0..table.column_labels.len()).map(|index| NumberColumn::of(table, index)).collect();
+    let columns: Vec<NumberColumn> = columns(table).into_iter().map(NumberColumn::of).collect();
     let blocks = blocks(table, &columns).into_iter().map(|block| block_text(table, block));
     lines.push(blocks.collect::<Vec<_>>().join("\n\n"));
     for note in verdict(table).into_iter().chain(footnotes(table)) {
@@ -42,9 +41,8 @@ struct NumberColumn {
 }
 
 impl NumberColumn {
-    fn of(table: &AblationTable, index: usize) -> NumberColumn {
-        let words: Vec<_> =
-            table.cells.iter().map(|row| row[index].as_ref().map(|cell| cell_words(table, cell))).collect();
+    fn of(column: Column) -> NumberColumn {
+        let Column { header, cells: words } = column;
         let present = || words.iter().flatten();
         let mean_width = present().map(|words| width(&words.mean)).max().unwrap_or(0);
         let [first_width, second_width] = spread_widths(present());
@@ -64,7 +62,7 @@ impl NumberColumn {
         };
         let cells: Vec<String> = words.iter().map(text).collect();
         let cells_width = cells.iter().map(|cell| width(cell)).max().unwrap_or(0);
-        NumberColumn { header: printable(&column_header(table, &table.column_labels[index])), cells, cells_width }
+        NumberColumn { header: printable(&header), cells, cells_width }
     }
 
     fn planned_width(&self) -> usize {

@@ -1,11 +1,12 @@
 //! A `table` of Typst with booktabs' rules. Every text is a string literal, so none of it is read as markup.
 
 use crate::report::render::grid::Grid;
-use crate::report::render::{CellWords, SpreadWords, cell_words, column_header, footnotes, title, verdict};
+use crate::report::render::{CellWords, SpreadWords, columns, footnotes, title, verdict};
 use crate::report::table::AblationTable;
 
 pub fn render(table: &AblationTable) -> String {
-    let (n_labels, n_numbers) = (table.row_axes.len(), table.column_labels.len());
+    let columns = columns(table);
+    let (n_labels, n_numbers) = (table.row_axes.len(), columns.len());
     let mut text = comment(&format!("{}: {}", table.experiment, table.question));
     text.push_str(&comment(&title(table)));
     text.push_str(&opening(n_labels, n_numbers));
@@ -15,12 +16,11 @@ pub fn render(table: &AblationTable) -> String {
         text.push_str(&format!("  {blank}table.cell(colspan: {n_numbers}, align: center, {axes}),\n"));
         text.push_str(&format!("  table.hline(start: {n_labels}, stroke: 0.05em),\n"));
     }
-    let headers = table.column_labels.iter().map(|labels| column_header(table, labels));
+    let headers = columns.iter().map(|column| column.header.clone());
     text.push_str(&line(table.row_axes.iter().cloned().chain(headers)));
     text.push_str("  table.hline(stroke: 0.05em),\n");
-    for (labels, cells) in table.row_labels.iter().zip(&table.cells) {
-        let numbers =
-            cells.iter().map(|cell| cell.as_ref().map_or(String::new(), |cell| words(cell_words(table, cell))));
+    for (row, labels) in table.row_labels.iter().enumerate() {
+        let numbers = columns.iter().map(|column| column.cells[row].as_ref().map_or(String::new(), words));
         text.push_str(&line(labels.iter().cloned().chain(numbers)));
     }
     text.push_str(CLOSING);
@@ -50,13 +50,13 @@ fn opening(n_labels: usize, n_numbers: usize) -> String {
 
 const CLOSING: &str = "  table.hline(stroke: 0.08em),\n)\n";
 
-fn words(words: CellWords) -> String {
-    let spread = match words.spread {
+fn words(words: &CellWords) -> String {
+    let spread = match &words.spread {
         Some(SpreadWords::Deviation(std)) => format!(" ± {std}"),
         Some(SpreadWords::Interval(low, high)) => format!(" [{low}, {high}]"),
         None => String::new(),
     };
-    let remark = words.remark.map_or(String::new(), |remark| format!(" ({remark})"));
+    let remark = words.remark.as_ref().map_or(String::new(), |remark| format!(" ({remark})"));
     format!("{}{spread}{remark}", words.mean)
 }
 

@@ -6,12 +6,12 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::content::Key;
-use crate::store::claim::{Owner, PROGRESS_SEAL};
+use crate::store::claim::Owner;
 use crate::store::disk::{Disk, Found, Kind};
 use crate::store::entry::{self, BlobRef, Entry};
 use crate::store::error::StoreError;
 use crate::store::inventory::{self, Item, Sort};
-use crate::store::{Store, dropped, pin, sealed, temporary};
+use crate::store::{Store, dropped, pin, progress, temporary};
 
 pub use crate::store::check::problem::{Problem, ProblemKind};
 
@@ -107,7 +107,7 @@ impl Check<'_> {
             }
             Sort::Progress(key) => {
                 self.report.progress += 1;
-                self.sound(item, ProblemKind::Progress(key), |bytes| sealed::open(PROGRESS_SEAL, bytes).map(drop))?;
+                self.sound(item, ProblemKind::Progress(key), |bytes| progress::decode(bytes).map(drop))?;
             }
             Sort::Pin(key) => {
                 self.report.pins += 1;

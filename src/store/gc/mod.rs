@@ -28,7 +28,7 @@ pub struct Scope {
     pub leftovers: bool,
     /// In-flight checkpoints of keys that nobody has in work.
     pub progress: bool,
-    /// Blobs of these names, of sound records.
+    /// Blobs of these names and of families of them (`snapshot` takes `snapshot-10`), of sound records.
     pub blobs: BTreeSet<String>,
     /// Of `blobs`, only those whose record is at least this old.
     pub older_than: Option<Duration>,

@@ -168,10 +168,11 @@ impl<'a> Look<'a> {
             }
             by.push((*key, name.clone()));
         }
-        // A failure is no record to compute again from; a divergence goes with its record if it names the same blob.
+        // A failure is no record to compute again from, cut-off work needs what it has left; a divergence goes with its record
+        // if it names the same blob.
         let go_along = named_by.iter().all(|reference| match reference.source {
             Source::Record => true,
-            Source::Failure => false,
+            Source::Failure | Source::Progress => false,
             Source::Divergence => by.contains(&(reference.key, reference.name.clone())),
         });
         Ok((!by.is_empty() && go_along).then_some(Target::NamedBlob { digest, by }))
@@ -183,7 +184,10 @@ impl<'a> Look<'a> {
             self.scope.older_than.is_none_or(|least| age >= least)
         };
         let record = self.records.get(key);
-        self.scope.blobs.contains(name)
+        let is_of = |family: &String| {
+            name.strip_prefix(family.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        self.scope.blobs.iter().any(is_of)
             && !self.kept.contains(key)
             && record.is_some_and(|(is_sound, written)| *is_sound && is_old_enough(*written))
     }

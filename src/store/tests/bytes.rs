@@ -32,7 +32,7 @@ impl Subject {
     }
 
     /// Asks everything; each answer is the one of before, or none.
-    fn check_answers(&self, context: &str) {
+    fn check_answers(&mut self, context: &str) {
         let store = &self.store;
         let known: Vec<(Key, Vec<u8>)> =
             [&b"weights"[..], b"losses", b"nan", b"second"].map(|bytes| (Key::of_bytes(bytes), bytes.to_vec())).into();
@@ -85,7 +85,7 @@ fn is_missed(path: &Path) -> bool {
 
 /// Damages one file after the other in each way `damages` knows of it, and mends it again.
 fn check(damages: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> u64 {
-    let (subject, files) = Subject::new();
+    let (mut subject, files) = Subject::new();
     assert!(files.len() > 12, "{files:?}");
     let mut count = 0;
     for path in files {
@@ -127,7 +127,7 @@ fn every_file_is_cut_at_every_length() {
 
 #[test]
 fn every_file_is_taken_away() {
-    let (subject, files) = Subject::new();
+    let (mut subject, files) = Subject::new();
     for path in &files {
         let sound = fs::read(path).unwrap();
         fs::remove_file(path).unwrap();

@@ -229,3 +229,50 @@ fn a_check_tells_what_does_not_belong() {
     fs::copy(&record, wrong.join(record.file_name().unwrap())).unwrap();
     assert!(store.check(false, &mut |_| {}).unwrap().is_damaged());
 }
+
+/// What was left before work was cut off stays until the record names it, however old, and is the next claim's.
+#[test]
+fn progress_keeps_the_blobs_it_names() {
+    let (_directory, store) = store();
+    let key = key("a");
+    let mut claim = miss(&store, &key).claim;
+    let blob = claim.put_blob("snapshot-1", b"one").unwrap();
+    claim.save_progress(b"step 2").unwrap();
+    drop(claim);
+    age(&store.blob_path(&blob.digest), 2 * YOUNG);
+    assert_eq!(words(&store, &leftovers_scope()), [""; 0], "work that goes on needs it");
+    let named = Scope { blobs: ["snapshot".to_owned()].into(), ..leftovers_scope() };
+    assert_eq!(words(&store, &named), [""; 0]);
+    let mut claim = miss(&store, &key).claim;
+    assert_eq!(claim.progress().unwrap(), Progress::Saved(b"step 2".to_vec()));
+    claim.put_blob("snapshot-3", b"three").unwrap();
+    claim.put_blob("checkpoint", b"a").unwrap();
+    let entry = claim.commit(BODY, PREIMAGE).unwrap().entry;
+    assert_eq!(entry.blobs.keys().collect::<Vec<_>>(), ["checkpoint", "snapshot-1", "snapshot-3"]);
+    assert_eq!(entry.blobs["snapshot-1"], blob);
+    assert_eq!(words(&store, &named), ["dropped blob"; 2], "a name takes its family");
+    collect(&store, &named).unwrap();
+    assert_eq!(hit(&store, &key).dropped.keys().collect::<Vec<_>>(), ["snapshot-1", "snapshot-3"]);
+}
+
+#[test]
+fn progress_whose_blobs_are_gone_is_damaged_and_its_blobs_go_with_it() {
+    let (_directory, store) = store();
+    let key = key("a");
+    let mut claim = miss(&store, &key).claim;
+    let blob = claim.put_blob("snapshot-1", b"one").unwrap();
+    claim.save_progress(b"step 2").unwrap();
+    drop(claim);
+    age(&store.blob_path(&blob.digest), 2 * YOUNG);
+    collect(&store, &progress_scope()).unwrap();
+    assert_eq!(words(&store, &leftovers_scope()), ["unnamed blob"]);
+    let mut claim = miss(&store, &key).claim;
+    claim.put_blob("snapshot-1", b"one").unwrap();
+    claim.save_progress(b"step 2").unwrap();
+    drop(claim);
+    fs::remove_file(store.blob_path(&blob.digest)).unwrap();
+    let mut claim = miss(&store, &key).claim;
+    let found = claim.progress().unwrap();
+    assert!(matches!(&found, Progress::Damaged(why) if why.contains("snapshot-1")), "{found:?}");
+    assert!(claim.commit(BODY, PREIMAGE).unwrap().entry.blobs.is_empty(), "what is not there is not named");
+}

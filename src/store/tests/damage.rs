@@ -161,13 +161,13 @@ fn the_copy_of_the_preimage_is_for_people() {
 fn progress_is_whole_or_ignored() {
     let (_directory, store) = store();
     let key = key("a");
-    let claim = miss(&store, &key).claim;
+    let mut claim = miss(&store, &key).claim;
     assert_eq!(claim.progress().unwrap(), Progress::Absent);
     claim.save_progress(b"step 1").unwrap();
     claim.save_progress(b"step 2").unwrap();
     assert_eq!(claim.progress().unwrap(), Progress::Saved(b"step 2".to_vec()));
     drop(claim);
-    let claim = miss(&store, &key).claim;
+    let mut claim = miss(&store, &key).claim;
     assert_eq!(claim.progress().unwrap(), Progress::Saved(b"step 2".to_vec()), "progress outlives its claim");
     let path = store.disk.progress_path(&key);
     let sound = fs::read(&path).unwrap();

@@ -115,7 +115,7 @@ fn save(store: &Store, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 fn resume(store: &Store) -> Result<(), StoreError> {
-    let Lookup::Miss(miss) = store.lookup(&key("c"))? else { panic!("nobody committed it") };
+    let Lookup::Miss(mut miss) = store.lookup(&key("c"))? else { panic!("nobody committed it") };
     match miss.claim.progress()? {
         Progress::Saved(bytes) => assert!([b"step 1", b"step 2"].iter().any(|step| bytes == *step)),
         other => panic!("a checkpoint that was saved is {other:?}"),
