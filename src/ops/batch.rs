@@ -150,20 +150,14 @@ impl Batch {
         if self.is_empty() {
             return;
         }
-        assert!(partials.len().is_multiple_of(self.n_blocks()), "{} partials for {self:?}", partials.len());
-        let row_partials = partials.len() / self.height;
-        let row_len = self.images * self.row_len();
-        let mut partials = partials;
-        let bands: Vec<_> = data
-            .chunks_mut(R * row_len)
-            .map(|data| {
-                let rest = std::mem::take(&mut partials);
-                let (own, rest) = rest.split_at_mut(row_partials * (data.len() / row_len));
-                partials = rest;
-                (data, own)
-            })
-            .collect();
-        bands.into_par_iter().enumerate().for_each(|(band, (data, partials))| {
+        assert!(
+            !partials.is_empty() && partials.len().is_multiple_of(self.n_blocks()),
+            "{} partials for {self:?}",
+            partials.len()
+        );
+        let (row_len, row_partials) = (self.images * self.row_len(), partials.len() / self.height);
+        let bands = data.par_chunks_mut(R * row_len).zip(partials.par_chunks_mut(R * row_partials));
+        bands.enumerate().for_each(|(band, (data, partials))| {
             let rows = Rows { data: split(data, row_len), partials: split(partials, row_partials) };
             self.halve(band * R, 0..self.views * self.blocks_per_view(), rows, &work);
         });

@@ -1,4 +1,5 @@
 pub mod build;
+mod bits;
 mod golden;
 mod pieces;
 mod whole;

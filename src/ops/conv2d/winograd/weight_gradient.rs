@@ -7,7 +7,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::ops::batch::{split, split_off};
+use crate::ops::batch::{Batch, split, split_off};
 use crate::ops::conv2d::Convolution;
 use crate::ops::conv2d::winograd::{GAP, POINTS, REACH, TILE, Unit, gather, load, store, transform};
 use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
@@ -46,25 +46,25 @@ pub fn backward(convolution: &Convolution, x: &[f32], dy: &[f32], scratch: &mut 
     let Convolution { input, output, .. } = convolution;
     let n_weights = input.channels * output.channels;
     let (gradients, scratch) = scratch.split_at_mut(POINTS * n_weights);
-    let units = units(convolution);
-    if units.is_empty() {
+    let units = Units::of(convolution);
+    if units.len() == 0 {
         return dw.fill(0.0);
     }
     let (inputs_len, outputs_len) = unit_len(convolution);
-    for (step, units) in units.chunks(UNITS).enumerate() {
-        let scratch = &mut scratch[..units.len() * (inputs_len + outputs_len)];
-        scratch.par_chunks_exact_mut(inputs_len + outputs_len).zip(units).for_each(|(points, unit)| {
-            let (inputs, outputs) = points.split_at_mut(inputs_len);
+    for first in (0..units.len()).step_by(UNITS) {
+        let n_units = UNITS.min(units.len() - first);
+        let scratch = &mut scratch[..n_units * (inputs_len + outputs_len)];
+        scratch.par_chunks_exact_mut(inputs_len + outputs_len).enumerate().for_each(|(index, points)| {
+            let (unit, (inputs, outputs)) = (units.at(first + index), points.split_at_mut(inputs_len));
             rayon::join(
-                || gather::inputs(input, *unit, x, inputs),
-                || gather::output_gradients(output, *unit, dy, outputs),
+                || gather::inputs(input, unit, x, inputs),
+                || gather::output_gradients(output, unit, dy, outputs),
             );
         });
         let scratch = &*scratch;
         gradients.par_chunks_exact_mut(n_weights).enumerate().for_each(|(point, gradient)| {
-            let points = scratch.chunks_exact(inputs_len + outputs_len);
-            for (index, (points, unit)) in points.zip(units).enumerate() {
-                let (inputs, outputs) = points.split_at(inputs_len);
+            for (index, points) in scratch.chunks_exact(inputs_len + outputs_len).enumerate() {
+                let (unit, (inputs, outputs)) = (units.at(first + index), points.split_at(inputs_len));
                 let left = &inputs[point * unit.point_stride(input)..];
                 let right = &outputs[point * unit.point_stride(output)..];
                 multiply(
@@ -72,7 +72,7 @@ pub fn backward(convolution: &Convolution, x: &[f32], dy: &[f32], scratch: &mut 
                     Left { data: left, row_stride: 1, depth_stride: input.channels },
                     Right { data: right, stride: output.channels },
                     Out { data: gradient, stride: output.channels },
-                    step > 0 || index > 0,
+                    first + index > 0,
                 );
             }
         });
@@ -81,16 +81,27 @@ pub fn backward(convolution: &Convolution, x: &[f32], dy: &[f32], scratch: &mut 
     of.halve(0..input.channels, split(dw, n_weights));
 }
 
-/// By row of tiles, then images.
-fn units(convolution: &Convolution) -> Vec<Unit> {
-    let (map, step) = (&convolution.output, images_a_unit(convolution));
-    let images = |row| {
-        (0..map.images).step_by(step).map(move |first_image| {
-            let n_images = step.min(map.images - first_image);
-            Unit { row, first_image, n_images }
-        })
-    };
-    (0..map.height.div_ceil(TILE)).flat_map(images).collect()
+/// All units, by row of tiles, then images.
+#[derive(Clone, Copy)]
+struct Units {
+    map: Batch,
+    images: usize,
+}
+
+impl Units {
+    fn of(convolution: &Convolution) -> Units {
+        Units { map: convolution.output, images: images_a_unit(convolution) }
+    }
+
+    fn len(&self) -> usize {
+        self.map.height.div_ceil(TILE) * self.map.images.div_ceil(self.images)
+    }
+
+    fn at(&self, index: usize) -> Unit {
+        let a_row = self.map.images.div_ceil(self.images);
+        let first_image = index % a_row * self.images;
+        Unit { row: index / a_row, first_image, n_images: self.images.min(self.map.images - first_image) }
+    }
 }
 
 #[derive(Clone, Copy)]
