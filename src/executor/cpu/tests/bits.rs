@@ -12,7 +12,11 @@ fn digest(stem: Stem, threads: usize) -> String {
     let setting = Setting { temperature: 0.5, ..setting(5, threads) };
     let mut executor = executor(resnet18(stem, side, 16, 24, 20), &setting);
     let mut hasher = blake3::Hasher::new();
-    let mut add = |values: &[f32]| values.iter().for_each(|value| drop(hasher.update(&value.to_le_bytes())));
+    let mut add = |values: &[f32]| {
+        for value in values {
+            hasher.update(&value.to_le_bytes());
+        }
+    };
     for step in 0..3 {
         let loss = executor.forward_backward(&values(70 + step, 2 * 5 * 3 * side * side, 2.0)).expect("views fit");
         executor.update(0.05);
