@@ -2,6 +2,7 @@
 
 mod problem;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -107,7 +108,7 @@ impl Check<'_> {
             }
             Sort::Progress(key) => {
                 self.report.progress += 1;
-                self.sound(item, ProblemKind::Progress(key), |bytes| progress::decode(bytes).map(drop))?;
+                self.progress(item, key)?;
             }
             Sort::Pin(key) => {
                 self.report.pins += 1;
@@ -206,6 +207,19 @@ impl Check<'_> {
             let what =
                 format!("has {} bytes with digest `{}`, which is not its name", found.bytes, found.digest.short());
             self.problem(item, ProblemKind::BlobBytes, what);
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, item: &Item, key: Key) -> Result<(), StoreError> {
+        let Some(bytes) = self.bytes(item, ProblemKind::Progress(key))? else { return Ok(()) };
+        match progress::decode(&bytes) {
+            Ok((blobs, _)) => {
+                let (body, preimage) = (String::new(), String::new());
+                let entry = Entry { key, body, preimage, blobs, dropped: BTreeMap::new() };
+                self.blobs_of(&entry, ProblemKind::Progress(key)).map(drop)?;
+            }
+            Err(what) => self.problem(item, ProblemKind::Progress(key), what),
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::store::claim::{Acquired, acquire};
 struct Subject {
     _directory: TempDir,
     store: Store,
-    /// Holds the key of the progress, so that asking for it writes nothing.
+    /// Holds the key of the progress, so that asking for it writes nothing but the time of the blob that it names.
     claim: Claim,
     entries: BTreeMap<Key, Entry>,
     failure: Entry,

@@ -62,7 +62,8 @@ fn broken(store: &Store) {
     overwrite(&store.record_path(&key("a")), b"ablate-record 1 torn");
 }
 
-/// Of each kind of file one: a pinned record, one with a checkpoint of its own, a failure, a divergence, progress.
+/// Of each kind of file one: a pinned record, one with a checkpoint of its own, a failure, a divergence, progress
+/// and what it has left so far.
 pub fn everything(store: &Store) {
     keep(store, &key("a"));
     store.pin(&key("a"), "the baseline").unwrap();
@@ -110,7 +111,8 @@ fn publish(store: &Store) -> Result<(), StoreError> {
 }
 
 fn save(store: &Store, bytes: &[u8]) -> Result<(), StoreError> {
-    let Lookup::Miss(miss) = store.lookup(&key("c"))? else { return Ok(()) };
+    let Lookup::Miss(mut miss) = store.lookup(&key("c"))? else { return Ok(()) };
+    miss.claim.put_blob("snapshot-1", b"one")?;
     miss.claim.save_progress(bytes)
 }
 
@@ -120,6 +122,7 @@ fn resume(store: &Store) -> Result<(), StoreError> {
         Progress::Saved(bytes) => assert!([b"step 1", b"step 2"].iter().any(|step| bytes == *step)),
         other => panic!("a checkpoint that was saved is {other:?}"),
     }
+    miss.claim.put_blob("snapshot-2", b"two")?;
     miss.claim.save_progress(b"step 2")
 }
 
