@@ -11,6 +11,9 @@ mod layout;
 mod parity;
 pub mod reference;
 mod schedule;
+pub mod work;
+
+use std::time::Duration;
 
 use crate::data::Images;
 use crate::device::cuda::plan_lock::PlanLock;
@@ -105,6 +108,26 @@ pub enum ExecutorError {
     Device(String),
 }
 
+/// Time spent in the parts of `forward_backward` since the executor was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// Of all views; a batch in pieces goes through it twice.
+    pub forward: Duration,
+    pub loss: Duration,
+    pub backward: Duration,
+}
+
+impl Phases {
+    /// What was spent after `before`.
+    pub fn since(&self, before: &Phases) -> Phases {
+        Phases {
+            forward: self.forward - before.forward,
+            loss: self.loss - before.loss,
+            backward: self.backward - before.backward,
+        }
+    }
+}
+
 /// A training as an executor sees it that keeps the images and makes the views by itself.
 pub struct Feed<'a> {
     pub images: &'a Images,
@@ -173,6 +196,11 @@ pub trait Executor {
 
     /// Backbone features in evaluation mode (running statistics), n × feature width. `images`: n × side × side × 3, any n.
     fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError>;
+
+    /// Where the time of `forward_backward` went, where its parts are timed.
+    fn phases(&self) -> Option<Phases> {
+        None
+    }
 
     /// This executor as one that runs whole steps, where it can.
     fn resident(&mut self) -> Option<&mut dyn Resident> {
