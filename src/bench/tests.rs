@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use crate::bench::operations::{self, Kind, Pass};
+use crate::bench::operations::{self, Kind, Operation, Pass};
 use crate::bench::parity::{compare, digest};
 use crate::bench::speed::{self, Subject};
 use crate::bench::{plan, plans, setting, views};
@@ -84,7 +84,7 @@ fn every_operation_of_a_step_is_timed() {
     let step = operations::time(&subject(2)).expect("a measured step");
     let plan = plan(Stem::ImageNet).expect("a compiled model");
     assert_eq!((step.steps, step.operations.len()), (1, plan.ops.len()));
-    let passes: Vec<_> = step.operations.iter().flat_map(|operation| operation.passes()).flatten().collect();
+    let passes: Vec<_> = step.operations.iter().flat_map(Operation::passes).flatten().collect();
     assert!(passes.iter().all(|pass| pass.ms > 0.0 && pass.floor_ms > 0.0), "{step:?}");
     let in_operations: f64 = passes.iter().map(|pass| pass.ms).sum();
     assert!(in_operations + step.loss_ms + step.update_ms <= step.step_ms, "{step:?}");
@@ -94,7 +94,7 @@ fn every_operation_of_a_step_is_timed() {
     let parameters: usize = names.iter().collect::<BTreeSet<_>>().len();
     assert_eq!(parameters, names.len(), "names are told apart: {names:?}");
     assert_eq!(step.operations[3].what, "3x3 64x8x8 -> 64x8x8");
-    let linear = |operation: &&operations::Operation| operation.kind == Kind::Linear;
+    let linear = |operation: &&Operation| operation.kind == Kind::Linear;
     assert_eq!(step.operations.iter().filter(linear).count(), 2);
 }
 
