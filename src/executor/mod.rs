@@ -90,15 +90,9 @@ impl UpdateNorms {
 /// Why a computation gave no number.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ExecutorError {
-    #[error("needs {needed_bytes} bytes of memory, {available_bytes} are available")]
-    OutOfMemory { needed_bytes: u64, available_bytes: u64 },
-    #[error(
-        "needs {needed_bytes} bytes of the GPU's memory, {available_bytes} are free: {}",
-        match largest_batch {
-            0 => "no batch of this model fits".to_owned(),
-            batch => format!("the largest batch that fits is {batch}; `micro_batch` takes a larger one in pieces"),
-        }
-    )]
+    #[error("needs {needed_bytes} bytes of memory, {available_bytes} are available: {}", what_fits(*largest_batch))]
+    OutOfMemory { needed_bytes: u64, available_bytes: u64, largest_batch: usize },
+    #[error("needs {needed_bytes} bytes of the GPU's memory, {available_bytes} are free: {}", what_fits(*largest_batch))]
     OutOfGpuMemory { needed_bytes: u64, available_bytes: u64, largest_batch: usize },
     #[error(transparent)]
     Gpu(#[from] GpuError),
@@ -126,6 +120,27 @@ impl Phases {
             backward: self.backward - before.backward,
         }
     }
+}
+
+fn what_fits(largest_batch: usize) -> String {
+    match largest_batch {
+        0 => "no batch of this model fits".to_owned(),
+        batch => format!("the largest batch that fits is {batch}; `micro_batch` takes a larger one in pieces"),
+    }
+}
+
+/// The largest batch in one piece, below `above`, that fits; 0 when not even two images do.
+fn largest_batch(above: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (1, above.max(2));
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    if low < 2 { 0 } else { low }
 }
 
 /// A training as an executor sees it that keeps the images and makes the views by itself.

@@ -7,7 +7,9 @@
 //! small ones are summed here: each element is the same chain of operations on every machine and however rows are cut.
 #![allow(unsafe_code)]
 
-use pulp::{Arch, Simd, with_simd};
+use pulp::{Simd, with_simd};
+
+use crate::ops::registers::registers;
 
 /// Longest inner dimension of one call.
 pub const DEPTH: usize = 512;
@@ -160,7 +162,7 @@ fn order_differs(out: &MatrixMut, left: Matrix, right: Matrix, depth: usize) -> 
 }
 
 /// The same sums as `gemm`'s, one element after another.
-#[with_simd(multiply_small = Arch::new())]
+#[with_simd(multiply_small = registers())]
 #[inline(always)]
 fn multiply_small_simd<'a, 'b, S: Simd>(
     _: S,

@@ -8,7 +8,9 @@
 // One index into several arrays of registers.
 #![allow(clippy::needless_range_loop)]
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
+
+use crate::ops::registers::registers;
 
 /// Rows of one tile of the output.
 const ROWS: usize = 6;
@@ -51,7 +53,7 @@ pub struct Out<'a> {
 /// # Panics
 /// When an element would lie outside its slice.
 pub fn multiply(size: Size, left: Left, right: Right, out: Out, accumulate: bool) {
-    Arch::new().dispatch(Product { size, left, right, out, accumulate });
+    registers().dispatch(Product { size, left, right, out, accumulate });
 }
 
 struct Product<'a> {
@@ -173,23 +175,12 @@ fn load<S: Simd, const N: usize, const PART: bool>(simd: S, row: &[f32]) -> [S::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::registers::forced;
     use crate::random::{Address, Purpose, Stream};
 
     fn draw(n: usize, salt: u32) -> Vec<f32> {
         let mut stream = Stream::new(7, Address { example: salt, ..Address::of(Purpose::View) });
         (0..n).map(|_| stream.uniform(-1.0, 1.0)).collect()
-    }
-
-    /// Runs on every instruction set that this machine has.
-    fn each(mut run: impl FnMut(&str, &dyn Fn(Product))) {
-        run("portable", &|product| product.with_simd(pulp::Scalar256b));
-        #[cfg(target_arch = "x86_64")]
-        {
-            use pulp::x86::{V3, V4};
-            let (v3, v4) = (V3::try_new(), V4::try_new());
-            v3.into_iter().for_each(|simd| run("AVX2", &|product| simd.vectorize(product)));
-            v4.into_iter().for_each(|simd| run("AVX-512", &|product| simd.vectorize(product)));
-        }
     }
 
     fn check(size: Size, transposed: bool, accumulate: bool) {
@@ -209,18 +200,19 @@ mod tests {
                 *out = if accumulate { *out + sum } else { sum };
             }
         }
-        each(|name, multiply| {
+        for (name, choice) in forced::choices() {
+            let _registers = forced::force(choice);
             let mut out = before.clone();
-            multiply(Product {
+            multiply(
                 size,
-                left: Left { data: &left, row_stride, depth_stride },
-                right: Right { data: &right, stride: right_stride },
-                out: Out { data: &mut out, stride: out_stride },
+                Left { data: &left, row_stride, depth_stride },
+                Right { data: &right, stride: right_stride },
+                Out { data: &mut out, stride: out_stride },
                 accumulate,
-            });
+            );
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert!(bits(&out) == bits(&expected), "{name}: {size:?} {transposed} {accumulate}");
-        });
+        }
     }
 
     #[test]

@@ -15,4 +15,5 @@ pub mod nt_xent;
 pub mod optimizer;
 pub mod pool2d;
 pub mod precision;
+pub mod registers;
 pub mod schedule;

@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::executor::cpu::N_VIEWS;
 use crate::executor::cpu::step::Pieces;
 use crate::executor::schedule::Schedule;
-use crate::executor::{ExecutorError, Setting};
+use crate::executor::{self, ExecutorError, Setting};
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::batch_norm::Normalization;
+use crate::ops::conv2d::{self, Convolution};
 use crate::ops::{contrastive, optimizer};
 
 /// Images evaluated at once.
@@ -21,7 +22,7 @@ pub fn parts<const N: usize>(arena: &mut [f32], ranges: [Range<usize>; N]) -> [&
     arena.get_disjoint_mut(ranges).expect("values alive at the same time lie apart")
 }
 
-/// Bytes that an executor of `plan` allocates, known without allocating them; the loss works in a little more.
+/// Bytes that an executor of `plan` takes, known without allocating them; the loss works in a little more.
 pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
     let training = Schedule::training(plan, N_VIEWS * setting.piece(), N_VIEWS);
     let evaluation = Schedule::evaluation(plan, EVALUATION_IMAGES);
@@ -36,7 +37,53 @@ pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
         + Pieces::n_numbers(plan, setting);
     let of_ops: u64 =
         plan.ops.iter().map(|op| op_bytes(op, &training) + n_winners(op, &training, &evaluation) as u64).sum();
-    (floats * size_of::<f32>()) as u64 + of_ops
+    let working = setting.threads * plan.ops.iter().map(|op| working_len(op, &training)).max().unwrap_or(0);
+    ((floats + working) * size_of::<f32>()) as u64 + of_ops
+}
+
+/// Numbers that one thread works in.
+fn working_len(op: &Op, schedule: &Schedule) -> usize {
+    match *op {
+        Op::Conv2d { input, output, window, .. } => {
+            let (input, output) = (schedule.batch(input), schedule.batch(output));
+            conv2d::cpu::working_len(&Convolution { input, output, window })
+        }
+        Op::BatchNorm { .. }
+        | Op::Activate { .. }
+        | Op::Add { .. }
+        | Op::Pool2d { .. }
+        | Op::GlobalAveragePool { .. }
+        | Op::Linear { .. } => 0,
+    }
+}
+
+/// What a training takes here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub needed_bytes: u64,
+    /// Where the system says.
+    pub available_bytes: Option<u64>,
+}
+
+impl Memory {
+    pub fn of(plan: &Plan, setting: &Setting) -> Memory {
+        Memory { needed_bytes: needed_bytes(plan, setting), available_bytes: available_bytes() }
+    }
+
+    /// Refuses what the system cannot give, where the system says what it has.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, with the largest batch that would do.
+    pub fn ensure_available(&self, plan: &Plan, setting: &Setting) -> Result<(), ExecutorError> {
+        let Some(available_bytes) = self.available_bytes.filter(|available| self.needed_bytes > *available) else {
+            return Ok(());
+        };
+        let fits = |batch: usize| {
+            needed_bytes(plan, &Setting { batch, micro_batch: None, ..setting.clone() }) <= available_bytes
+        };
+        let largest_batch = executor::largest_batch(setting.batch, fits);
+        Err(ExecutorError::OutOfMemory { needed_bytes: self.needed_bytes, available_bytes, largest_batch })
+    }
 }
 
 fn op_bytes(op: &Op, schedule: &Schedule) -> u64 {
@@ -64,16 +111,6 @@ pub fn n_winners(op: &Op, training: &Schedule, evaluation: &Schedule) -> usize {
         | Op::Add { .. }
         | Op::GlobalAveragePool { .. }
         | Op::Linear { .. } => 0,
-    }
-}
-
-/// Refuses what the system cannot give, where the system says what it has.
-pub fn ensure_available(needed_bytes: u64) -> Result<(), ExecutorError> {
-    match available_bytes() {
-        Some(available_bytes) if needed_bytes > available_bytes => {
-            Err(ExecutorError::OutOfMemory { needed_bytes, available_bytes })
-        }
-        Some(_) | None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ mod weights;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use memory::needed_bytes;
+pub use memory::{Memory, needed_bytes};
 
 use crate::device::{self, Pool};
 use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners};
@@ -98,7 +98,7 @@ impl CpuExecutor {
         if let Some(refusal) = check::refusal(&plan) {
             return Err(ExecutorError::Device(refusal));
         }
-        memory::ensure_available(needed_bytes(&plan, setting))?;
+        Memory::of(&plan, setting).ensure_available(&plan, setting)?;
         let training = Schedule::training(&plan, N_VIEWS * setting.piece(), N_VIEWS);
         let evaluation = Schedule::evaluation(&plan, EVALUATION_IMAGES);
         let normalizations = plan.ops.iter().map(|op| normalization(op, &training, setting)).collect();

@@ -1,8 +1,8 @@
 //! Where everything of a training lies on the device: one block, laid out before it is asked for.
 
 use crate::device::gpu::{Address, Element};
-use crate::executor::Setting;
 use crate::executor::cuda::network::{N_VIEWS, Network, Pass, evaluation_images};
+use crate::executor::{self, Setting};
 use crate::experiment::recipe;
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::conv2d;
@@ -169,16 +169,7 @@ pub fn largest_batch(plan: &Plan, setting: &Setting, bytes: u64) -> usize {
         let setting = Setting { batch, micro_batch: None, ..setting.clone() };
         needed_bytes(plan, &setting) as u64 <= bytes
     };
-    let (mut low, mut high) = (1, setting.batch.max(2));
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if fits(middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    if low < 2 { 0 } else { low }
+    executor::largest_batch(setting.batch, fits)
 }
 
 fn winner_bytes(network: &Network, index: usize) -> usize {

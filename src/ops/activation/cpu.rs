@@ -3,7 +3,8 @@
 use crate::model::plan::Activation;
 use crate::ops::activation::{relu, silu, silu_derivative};
 use crate::ops::batch::Batch;
-use pulp::{Arch, Simd, with_simd};
+use crate::ops::registers::registers;
+use pulp::{Simd, with_simd};
 
 /// y = activation(x).
 pub fn forward(batch: &Batch, activation: Activation, x: &[f32], y: &mut [f32]) {
@@ -48,13 +49,13 @@ pub fn add(batch: &Batch, left: &[f32], right: &[f32], out: &mut [f32]) {
     });
 }
 
-#[with_simd(relu_of = Arch::new())]
+#[with_simd(relu_of = registers())]
 #[inline(always)]
 fn relu_of_simd<'a, S: Simd>(_: S, x: &'a [f32], y: &'a mut [f32]) {
     map(x, y, relu);
 }
 
-#[with_simd(keep_positive = Arch::new())]
+#[with_simd(keep_positive = registers())]
 #[inline(always)]
 fn keep_positive_simd<'a, S: Simd>(_: S, y: &'a [f32], gradient: &'a mut [f32]) {
     for (gradient, y) in gradient.iter_mut().zip(y) {
@@ -62,7 +63,7 @@ fn keep_positive_simd<'a, S: Simd>(_: S, y: &'a [f32], gradient: &'a mut [f32]) 
     }
 }
 
-#[with_simd(add_to = Arch::new())]
+#[with_simd(add_to = registers())]
 #[inline(always)]
 fn add_to_simd<'a, S: Simd>(_: S, values: &'a [f32], out: &'a mut [f32]) {
     for (out, value) in out.iter_mut().zip(values) {
@@ -70,7 +71,7 @@ fn add_to_simd<'a, S: Simd>(_: S, values: &'a [f32], out: &'a mut [f32]) {
     }
 }
 
-#[with_simd(sum = Arch::new())]
+#[with_simd(sum = registers())]
 #[inline(always)]
 fn sum_simd<'a, S: Simd>(_: S, left: &'a [f32], right: &'a [f32], out: &'a mut [f32]) {
     for ((out, left), right) in out.iter_mut().zip(left).zip(right) {

@@ -2,13 +2,14 @@
 // One index into many arrays, as in the formula.
 #![allow(clippy::needless_range_loop)]
 
-use pulp::{Arch, Simd, with_simd};
+use pulp::{Simd, with_simd};
 use rayon::prelude::*;
 
 use crate::model::plan::Activation;
 use crate::ops::activation::{relu, silu, silu_derivative};
 use crate::ops::batch::Batch;
 use crate::ops::batch_norm::{Normalization, Statistics};
+use crate::ops::registers::registers;
 
 /// Channels summed at once: their f64 sums fit the registers.
 const LANES: usize = 16;
@@ -67,7 +68,7 @@ pub fn sum(normalization: &mut Normalization, x: &[f32]) {
     });
 }
 
-#[with_simd(sum_squares = Arch::new())]
+#[with_simd(sum_squares = registers())]
 #[inline(always)]
 fn sum_squares_simd<'a, S: Simd>(_: S, x: &'a [f32], sum: &'a mut [f64], squares: &'a mut [f64]) {
     let tiles = sum.len() / LANES * LANES;
@@ -242,25 +243,25 @@ impl<'a> Channels<'a> {
     }
 }
 
-#[with_simd(apply = Arch::new())]
+#[with_simd(apply = registers())]
 #[inline(always)]
 fn apply_simd<'a, S: Simd>(_: S, channels: &'a Channels<'a>, x: &'a [f32], y: &'a mut [f32]) {
     channels.apply(x, y, |z| z);
 }
 
-#[with_simd(apply_relu = Arch::new())]
+#[with_simd(apply_relu = registers())]
 #[inline(always)]
 fn apply_relu_simd<'a, S: Simd>(_: S, channels: &'a Channels<'a>, x: &'a [f32], y: &'a mut [f32]) {
     channels.apply(x, y, relu);
 }
 
-#[with_simd(apply_with = Arch::new())]
+#[with_simd(apply_with = registers())]
 #[inline(always)]
 fn apply_with_simd<'a, S: Simd>(_: S, channels: &'a Channels<'a>, x: &'a [f32], residual: &'a [f32], y: &'a mut [f32]) {
     channels.apply_with(x, residual, y, |z| z);
 }
 
-#[with_simd(apply_relu_with = Arch::new())]
+#[with_simd(apply_relu_with = registers())]
 #[inline(always)]
 fn apply_relu_with_simd<'a, S: Simd>(
     _: S,
@@ -273,7 +274,7 @@ fn apply_relu_with_simd<'a, S: Simd>(
 }
 
 /// Sums of dz and dz · x̂, where it `masks` with ReLU's slope taken at the recomputed z.
-#[with_simd(sum_gradients = Arch::new())]
+#[with_simd(sum_gradients = registers())]
 #[inline(always)]
 fn sum_gradients_simd<'a, S: Simd>(
     _: S,
@@ -316,7 +317,7 @@ pub fn backward_sums(
     normalization.partials = partials;
 }
 
-#[with_simd(mask = Arch::new())]
+#[with_simd(mask = registers())]
 #[inline(always)]
 fn mask_simd<'a, S: Simd>(_: S, y: &'a [f32], gradient: &'a mut [f32]) {
     for (gradient, y) in gradient.iter_mut().zip(y) {
@@ -353,7 +354,7 @@ pub fn backward_input(
     }
 }
 
-#[with_simd(in_place = Arch::new())]
+#[with_simd(in_place = registers())]
 #[inline(always)]
 fn in_place_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], dz: &'a mut [f32]) {
     if masks {
@@ -363,7 +364,7 @@ fn in_place_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32
     }
 }
 
-#[with_simd(write = Arch::new())]
+#[with_simd(write = registers())]
 #[inline(always)]
 fn write_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], dz: &'a [f32], dx: &'a mut [f32]) {
     if masks {
@@ -373,7 +374,7 @@ fn write_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], 
     }
 }
 
-#[with_simd(add = Arch::new())]
+#[with_simd(add = registers())]
 #[inline(always)]
 fn add_simd<'a, S: Simd>(_: S, slopes: Slopes<'a>, masks: bool, x: &'a [f32], dz: &'a [f32], dx: &'a mut [f32]) {
     if masks {

@@ -20,6 +20,14 @@ pub fn scratch_len(convolution: &Convolution) -> usize {
     (convolution.weight_len() + points).max(weight_gradient::scratch_len(convolution))
 }
 
+/// Numbers that each thread keeps to work in.
+pub fn working_len(convolution: &Convolution) -> usize {
+    if winograd::pays(convolution) {
+        return winograd::working_len(&convolution.input, &convolution.output);
+    }
+    patches::working_len(convolution).max(weight_gradient::working_len(convolution))
+}
+
 /// y = x ∗ w. `finish` sees every block of y once it is complete, with the block's own part of `partials`.
 ///
 /// Shapes: `x` as `convolution.input`, `weight` K × K × I × O, `y` as `convolution.output`.

@@ -111,13 +111,11 @@ fn on_processor(case: &Case, start: &Start) -> Outcome {
     let mut weight = vec![0.0; case.weight_len()];
     from_torch(window.kernel, input.channels, output.channels, &start.torch_weight, &mut weight);
     let mut y = vec![0.0; output.len()];
-    cpu::forward(&convolution, &x, &weight, &mut y, &mut vec![(); output.n_blocks()], |_, _| ());
-    let mut transposed = vec![0.0; weight.len()];
-    cpu::transpose_weight(&convolution, &weight, &mut transposed);
-    let mut dx = vec![0.0; input.len()];
-    cpu::backward_input(&convolution, &dy, &transposed, &mut dx, false);
-    let mut dw = vec![0.0; weight.len()];
-    let mut scratch = vec![0.0; weight_gradient::scratch_len(&convolution)];
+    let (mut dx, mut dw) = (vec![0.0; input.len()], vec![0.0; weight.len()]);
+    let mut scratch = vec![f32::NAN; cpu::scratch_len(&convolution)];
+    let nothing = &mut vec![(); output.n_blocks()];
+    cpu::forward(&convolution, &x, &weight, &mut scratch, &mut y, nothing, |_, _| ());
+    cpu::backward_input(&convolution, &dy, &weight, &mut scratch, &mut dx, false);
     weight_gradient::backward_weight(&convolution, &x, &dy, &mut scratch, &mut dw);
     let mut torch_dw = vec![0.0; weight.len()];
     to_torch(window.kernel, input.channels, output.channels, &dw, &mut torch_dw);

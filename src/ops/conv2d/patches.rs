@@ -23,6 +23,15 @@ pub fn pays(convolution: &Convolution) -> bool {
     window.kernel > 1 && window.kernel * input.channels < SHALLOW
 }
 
+/// Numbers that one thread keeps its patches in.
+pub fn working_len(convolution: &Convolution) -> usize {
+    let Convolution { input, output, window } = convolution;
+    if !pays(convolution) {
+        return 0;
+    }
+    images_at_once(convolution) * output.width * window.kernel * window.kernel * input.channels
+}
+
 /// Images whose rows make up one product.
 fn images_at_once(convolution: &Convolution) -> usize {
     (PIXELS / convolution.output.width.max(1)).max(1)

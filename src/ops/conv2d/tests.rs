@@ -14,10 +14,15 @@ fn draw(n: usize, salt: u32) -> Vec<f32> {
     (0..n).map(|_| stream.uniform(-1.0, 1.0)).collect()
 }
 
-fn assert_close(got: &[f32], expected: &[f64], what: &str) {
+/// Winograd's points cost a digit; 2e-5 is what a convolution may be off.
+fn bound(convolution: &Convolution) -> f64 {
+    if winograd::pays(convolution) { 2e-5 } else { 2e-6 }
+}
+
+fn assert_close(got: &[f32], expected: &[f64], bound: f64, what: &str) {
     let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt();
     let error = got.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).powi(2)).sum::<f64>().sqrt();
-    assert!(error <= 2e-6 * norm, "{what}: {error:e} of {norm:e}");
+    assert!(error <= bound * norm, "{what}: {error:e} of {norm:e}");
 }
 
 /// Calls `visit` with the index in x, in w and in y of every product of the definition, channels 0.
@@ -67,6 +72,7 @@ fn check(
     (kernel, stride, padding): (usize, usize, usize),
 ) {
     let convolution = convolution(images, side, channels, Window { kernel, stride, padding });
+    let bound = bound(&convolution);
     let what = format!("{images} images {side:?} {channels:?} {:?}", convolution.window);
     let (x, w) = (draw(convolution.input.len(), 1), draw(convolution.weight_len(), 2));
     let dy = draw(convolution.output.len(), 3);
@@ -78,24 +84,24 @@ fn check(
     cpu::forward(&convolution, &x, &w, &mut scratch, &mut got, &mut seen, |part, seen| {
         seen[0] = part.iter().map(|v| f64::from(*v)).sum();
     });
-    assert_close(&got, &y, &format!("y of {what}"));
+    assert_close(&got, &y, bound, &format!("y of {what}"));
     let total: f64 = got.iter().map(|v| f64::from(*v)).sum();
     assert!((seen.iter().sum::<f64>() - total).abs() < 1e-9 * (1.0 + total.abs()), "blocks of {what}");
 
     let before = draw(dx.len(), 4);
     let mut got = vec![f32::NAN; dx.len()];
     cpu::backward_input(&convolution, &dy, &w, &mut scratch, &mut got, false);
-    assert_close(&got, &dx, &format!("dx of {what}"));
+    assert_close(&got, &dx, bound, &format!("dx of {what}"));
     let mut got = before.clone();
     cpu::backward_input(&convolution, &dy, &w, &mut scratch, &mut got, true);
     let sum: Vec<f64> = dx.iter().zip(&before).map(|(d, b)| d + f64::from(*b)).collect();
-    assert_close(&got, &sum, &format!("dx onto another, of {what}"));
+    assert_close(&got, &sum, bound, &format!("dx onto another, of {what}"));
 
     // A second pass replaces the first; taps that never touch the input stay 0.
     let mut got = vec![0.0; dw.len()];
     backward_weight(&convolution, &x, &draw(dy.len(), 5), &mut scratch, &mut got);
     backward_weight(&convolution, &x, &dy, &mut scratch, &mut got);
-    assert_close(&got, &dw, &format!("dw of {what}"));
+    assert_close(&got, &dw, bound, &format!("dw of {what}"));
 }
 
 const THREE: (usize, usize, usize) = (3, 1, 1);
@@ -122,6 +128,72 @@ fn widths_of_a_resnet() {
     check(2, (2, 2), (256, 256), THREE);
     check(2, (1, 1), (512, 512), THREE);
     check(2, (2, 2), (256, 512), HALVE);
+}
+
+#[test]
+fn every_shape_of_both_stems() {
+    for (side, channels) in [(32, 64), (16, 128), (8, 256), (8, 64), (4, 128), (2, 256)] {
+        check(2, (side, side), (channels, channels), THREE);
+        check(2, (side, side), (channels, 2 * channels), HALVE);
+        check(2, (side, side), (channels, 2 * channels), SKIP);
+    }
+    check(2, (32, 32), (3, 64), THREE);
+    check(2, (32, 32), (3, 64), (7, 2, 3));
+    check(2, (4, 4), (512, 512), THREE);
+    check(2, (1, 1), (512, 512), THREE);
+}
+
+#[test]
+fn winograd_tiles_over_the_edge() {
+    for (height, width) in [(5, 7), (7, 7), (6, 14), (14, 9), (4, 13)] {
+        check(6, (height, width), (16, 48), THREE);
+    }
+    check(134, (4, 5), (32, 16), THREE);
+    check(70, (8, 4), (16, 80), THREE);
+}
+
+#[test]
+fn winograd_pays_by_shape_alone() {
+    let pays = |side, channels, window: (usize, usize, usize)| {
+        let (kernel, stride, padding) = window;
+        winograd::pays(&convolution(2, (side, side), channels, Window { kernel, stride, padding }))
+    };
+    for (side, expected) in
+        [(1, false), (2, false), (3, false), (4, true), (5, false), (6, true), (7, true), (32, true)]
+    {
+        assert_eq!(pays(side, (64, 64), THREE), expected, "{side}");
+    }
+    assert!(pays(8, (16, 48), THREE) && !pays(8, (20, 48), THREE) && !pays(8, (16, 40), THREE));
+    assert!(!pays(8, (64, 64), HALVE) && !pays(8, (64, 64), (1, 1, 0)) && !pays(8, (64, 64), (3, 1, 0)));
+}
+
+#[test]
+fn registers_and_threads_change_no_bit() {
+    use crate::ops::registers::forced;
+    let map = |channels| Batch::new(Shape::Map { channels, height: 6, width: 7 }, 10, 2);
+    for kernel in [1, 3] {
+        let window = Window { kernel, stride: 1, padding: kernel / 2 };
+        let convolution = Convolution { input: map(32), output: map(48), window };
+        let (x, w) = (draw(convolution.input.len(), 1), draw(convolution.weight_len(), 2));
+        let dy = draw(convolution.output.len(), 3);
+        let run = |threads| {
+            let [mut y, mut dx, mut dw] = [dy.len(), x.len(), w.len()].map(|n| vec![0.0f32; n]);
+            let mut scratch = vec![f32::NAN; cpu::scratch_len(&convolution)];
+            crate::device::Pool::new(threads).install(|| {
+                let nothing = &mut vec![(); convolution.output.n_blocks()];
+                cpu::forward(&convolution, &x, &w, &mut scratch, &mut y, nothing, |_, _| {});
+                cpu::backward_input(&convolution, &dy, &w, &mut scratch, &mut dx, false);
+                backward_weight(&convolution, &x, &dy, &mut scratch, &mut dw);
+            });
+            [y, dx, dw].concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        let expected = run(1);
+        assert!(run(3) == expected, "kernel {kernel}, 3 threads");
+        for (name, choice) in forced::choices() {
+            let _registers = forced::force(choice);
+            assert!(run(2) == expected, "kernel {kernel}, {name}");
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A tile of it, some taps of one kernel row × O, is a sum over output pixels of xᵀ · dy with the images as the inner
 //! dimension. Tiles and the groups of output rows they are summed over are cut by shape; groups are added in order.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -20,6 +21,10 @@ const TILE_TAPS: usize = 256;
 /// Tiles and groups together make at least this many tasks, where the map has rows enough.
 const TASKS: usize = 12;
 const MOST_GROUPS: usize = 8;
+
+thread_local! {
+    static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How the gradient is cut.
 struct Cut {
@@ -70,6 +75,12 @@ pub fn scratch_len(convolution: &Convolution) -> usize {
     }
     let cut = Cut::new(convolution);
     cut.n_groups * cut.tiles() * cut.tile_size()
+}
+
+/// Numbers that one thread copies rows into.
+pub fn working_len(convolution: &Convolution) -> usize {
+    let cut = Cut::new(convolution);
+    if cut.as_patches { 0 } else { IMAGES * (cut.tile_len + cut.outputs) }
 }
 
 /// dw: K × K × I × O. Taps that never touch the input keep what they hold: their gradient is 0, and so must be what the
@@ -124,19 +135,32 @@ fn sum_row(convolution: &Convolution, cut: &Cut, (x, dy): (&[f32], &[f32]), tile
                 continue;
             }
             let first = columns.first * input.channels + start - columns.kernel.start * input.channels;
-            multiply(
-                Size { rows: end - start, columns: output.channels, depth: n_images },
-                Left {
-                    data: &x[input.offset(ih, first_image) + first..],
-                    row_stride: 1,
-                    depth_stride: input.row_len(),
-                },
-                Right { data: &dy[output.offset(oh, first_image) + ow * output.channels..], stride: output.row_len() },
-                Out { data: &mut out[(start - tile.start) * output.channels..], stride: output.channels },
-                true,
-            );
+            let size = Size { rows: end - start, columns: output.channels, depth: n_images };
+            let out = &mut out[(start - tile.start) * output.channels..];
+            let x = &x[input.offset(ih, first_image) + first..];
+            let dy = &dy[output.offset(oh, first_image) + ow * output.channels..];
+            add_products(size, (x, input.row_len()), (dy, output.row_len()), out);
         }
     }
+}
+
+/// out += xᵀ · dy; both have a row an image, so many numbers apart. They are copied side by side first: every tile of the
+/// output reads all rows, and rows far apart share few sets of the caches and take a page each.
+fn add_products(size: Size, (x, x_stride): (&[f32], usize), (dy, dy_stride): (&[f32], usize), out: &mut [f32]) {
+    let Size { rows, columns, depth } = size;
+    PACKED.with_borrow_mut(|packed| {
+        let len = depth * (rows + columns);
+        if packed.len() < len {
+            packed.resize(len, 0.0);
+        }
+        let (left, right) = packed[..len].split_at_mut(depth * rows);
+        for (image, (left, right)) in left.chunks_exact_mut(rows).zip(right.chunks_exact_mut(columns)).enumerate() {
+            left.copy_from_slice(&x[image * x_stride..][..rows]);
+            right.copy_from_slice(&dy[image * dy_stride..][..columns]);
+        }
+        let left = Left { data: left, row_stride: 1, depth_stride: rows };
+        multiply(size, left, Right { data: right, stride: columns }, Out { data: out, stride: columns }, true);
+    });
 }
 
 /// The part of a tile whose taps touch the input, counted within its row.

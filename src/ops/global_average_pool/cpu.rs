@@ -1,7 +1,8 @@
 //! One pass a direction.
 
 use crate::ops::batch::Batch;
-use pulp::{Arch, Simd, with_simd};
+use crate::ops::registers::registers;
+use pulp::{Simd, with_simd};
 
 /// `x` as `input`, `y` images × channels.
 pub fn forward(input: &Batch, x: &[f32], y: &mut [f32]) {
@@ -20,7 +21,7 @@ pub fn forward(input: &Batch, x: &[f32], y: &mut [f32]) {
     });
 }
 
-#[with_simd(sum_pixels = Arch::new())]
+#[with_simd(sum_pixels = registers())]
 #[inline(always)]
 fn sum_pixels_simd<'a, S: Simd>(_: S, x: &'a [f32], y: &'a mut [f32]) {
     for x in x.chunks_exact(y.len()) {

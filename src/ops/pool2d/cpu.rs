@@ -2,12 +2,13 @@
 // One index into many arrays, as in the formula.
 #![allow(clippy::needless_range_loop)]
 
-use pulp::{Arch, Simd, with_simd};
+use pulp::{Simd, with_simd};
 use rayon::prelude::*;
 
 use crate::ops::batch::{BLOCK_IMAGES, Batch, Block};
 use crate::ops::conv2d::{Taps, kernel_order};
 use crate::ops::pool2d::Pooling;
+use crate::ops::registers::registers;
 
 /// Channels compared at once.
 const LANES: usize = 16;
@@ -42,7 +43,7 @@ struct Inside<'a> {
     columns: &'a Taps,
 }
 
-#[with_simd(max_of = Arch::new())]
+#[with_simd(max_of = registers())]
 #[inline(always)]
 fn max_of_simd<'a, S: Simd>(_: S, taps: &'a Inside<'a>, x: &'a [f32], y: &'a mut [f32], winners: &'a mut [u8]) {
     taps.max(x, y, winners);
@@ -133,7 +134,7 @@ pub fn max_backward(pooling: &Pooling, dy: &[f32], winners: &[u8], dx: &mut [f32
     });
 }
 
-#[with_simd(take_won = Arch::new())]
+#[with_simd(take_won = registers())]
 #[inline(always)]
 fn take_won_simd<'a, S: Simd>(_: S, dy: &'a [f32], winners: &'a [u8], tap: u8, dx: &'a mut [f32]) {
     for ((dx, dy), winner) in dx.iter_mut().zip(dy).zip(winners) {

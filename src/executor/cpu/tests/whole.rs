@@ -174,8 +174,11 @@ fn wrong_input_is_refused() {
     let mut executor = executor(plan.clone(), &setting(2, 1));
     assert!(executor.forward_backward(&[0.0; 5]).is_err());
     let huge = CpuExecutor::new(plan.clone(), &setting(1 << 40, 1));
-    assert!(
-        matches!(huge, Err(ExecutorError::OutOfMemory { needed_bytes, available_bytes }) if needed_bytes > available_bytes)
-    );
+    let Err(ExecutorError::OutOfMemory { needed_bytes: lacking, available_bytes, largest_batch }) = huge else {
+        panic!("a batch of 2^40 fits")
+    };
+    assert!(lacking > available_bytes);
+    assert!(needed_bytes(&plan, &setting(largest_batch, 1)) <= available_bytes);
+    assert!(needed_bytes(&plan, &setting(largest_batch + 1, 1)) > available_bytes);
     assert!(needed_bytes(&plan, &setting(64, 1)) > needed_bytes(&plan, &setting(32, 1)));
 }

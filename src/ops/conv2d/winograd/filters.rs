@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use crate::ops::batch::{split, split_off};
 use crate::ops::conv2d::winograd::{POINTS, REACH, load, store, transform};
+use crate::ops::registers::registers;
 
 /// Outputs whose points lie together: one panel of the product's right side.
 const PANEL: usize = 64;
@@ -66,7 +67,7 @@ struct Panel<'a> {
 impl Panel<'_> {
     fn halve(self, inputs: Range<usize>, mut points: [&mut [f32]; POINTS]) {
         if inputs.len() <= INPUTS {
-            return Arch::new().dispatch(Transform { panel: self, inputs, points });
+            return registers().dispatch(Transform { panel: self, inputs, points });
         }
         let middle = inputs.start + inputs.len() / 2;
         let rest = split_off(&mut points, (middle - inputs.start) * self.width);

@@ -12,7 +12,7 @@ thread_local! {
     static WORKING: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Numbers that one thread works in.
+/// Numbers that one thread works in, in either direction.
 pub fn working_len(input: &Batch, output: &Batch) -> usize {
     let channels = input.channels + output.channels;
     let tiles = images_a_unit(input, input.channels.max(output.channels)) * input.width.div_ceil(TILE);

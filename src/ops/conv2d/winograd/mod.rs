@@ -16,7 +16,7 @@ pub mod transform;
 pub mod weight_gradient;
 
 pub use filters::{filters, filters_len};
-pub use maps::convolve;
+pub use maps::{convolve, working_len};
 
 use pulp::Simd;
 

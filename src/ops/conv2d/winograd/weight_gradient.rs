@@ -4,13 +4,14 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::ops::batch::{split, split_off};
 use crate::ops::conv2d::Convolution;
 use crate::ops::conv2d::winograd::{GAP, POINTS, REACH, TILE, Unit, gather, load, store, transform};
 use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
+use crate::ops::registers::registers;
 
 /// Tiles of one unit.
 const TILES: usize = 64;
@@ -102,7 +103,7 @@ struct Taps<'a> {
 impl Taps<'_> {
     fn halve(self, inputs: Range<usize>, mut taps: [&mut [f32]; TAPS]) {
         if inputs.len() <= INPUTS {
-            return Arch::new().dispatch(Transform { of: self, inputs, taps });
+            return registers().dispatch(Transform { of: self, inputs, taps });
         }
         let middle = inputs.start + inputs.len() / 2;
         let rest = split_off(&mut taps, (middle - inputs.start) * self.outputs);
