@@ -113,7 +113,9 @@ def opponent(script, python, limit_s):
 
 def images(data, folder):
     """The folder of images the opponent reads; an archive is unpacked to `folder`."""
-    if not data or not os.path.exists(data):
+    if data and not os.path.exists(data):
+        raise NotMeasured("not measured: there is no `%s`" % data)
+    if not data:
         raise NotMeasured("not measured: no images given (`--data cifar10.tar.xz`, or the folder it unpacks to)")
     if os.path.isdir(data):
         return data
