@@ -91,9 +91,26 @@ test-all:
 fuzz *arguments:
     python3 fuzz/run.py {{arguments}}
 
-# Speed of the parts and of the whole
+# Speed of the parts, of thousands of runs and of a training: see bench-parts and bench-whole
 bench *arguments:
-    cargo bench {{arguments}}
+    cargo bench --bench parts --bench scale
+    python3 benches/whole.py "$@"
+
+# Speed of the parts; `just bench-parts step` for some of them, `--ignored` for the slow ones
+bench-parts *arguments:
+    cargo bench --bench parts -- "$@"
+
+# Time and memory of the commands with thousands of runs
+bench-scale:
+    cargo bench --bench scale
+
+# Speed of a training beside PyTorch's on the CPU: --opponent simclr_torch.py, --data DIR, --python, --rounds
+bench-whole *arguments:
+    python3 benches/whole.py "$@"
+
+# Where a step goes: every operation and the share of its floor
+bench-operations *arguments:
+    {{ablate}} bench kernels --device cpu "$@"
 
 # Check and measure the built program on a machine with a GPU, 9 minutes: --opponent, --data, --quick, --list
 gpu-check *arguments:

@@ -12,7 +12,6 @@ import argparse
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 import time
 import traceback
@@ -245,16 +244,8 @@ def jobs(part):
 
 def opponent(part):
     """PyTorch on the same machine in the same minutes: the Lightly example, and a hand-tuned script"""
-    script = part.check.arguments.opponent
-    if not script or not os.path.isfile(script):
-        raise NotMeasured("not measured: no opponent given (`--opponent simclr_torch.py`)" if not script
-                          else "not measured: there is no `%s`" % script)
-    python = part.check.arguments.python
-    # By the driver first: importing torch alone takes seconds.
-    torch = measuring.run([python, "-c", "import torch, torchvision; print(torch.__version__)"], min(60, part.left_s()))
-    if torch.code != 0:
-        raise NotMeasured("not measured: `%s` has no torch with torchvision" % python)
-    part.result["torch"] = torch.out.strip()
+    script, python = part.check.arguments.opponent, part.check.arguments.python
+    part.result["torch"] = measuring.opponent(script, python, min(60, part.left_s()))
     data = part.check.images()
     modes = [
         ("tuned, step graph", ["tuned", data, "--graph", "step", "--precision", "bf16"]),
@@ -313,17 +304,8 @@ class Check:
 
     def images(self):
         """The folder of images the opponent reads."""
-        data = self.arguments.data
-        if not data or not os.path.exists(data):
-            raise NotMeasured("not measured: no images given (`--data cifar10.tar.xz`, or the folder it unpacks to)")
-        if os.path.isdir(data):
-            return data
         if self.unpacked is None:
-            folder = self.folder("images")
-            with tarfile.open(data) as archive:
-                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-                archive.extractall(folder, **safe)
-            self.unpacked = folder
+            self.unpacked = measuring.images(self.arguments.data, self.folder("images"))
         return self.unpacked
 
     def report(self):

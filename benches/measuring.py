@@ -6,6 +6,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 
 NO_GPU = "not measured: no GPU"
@@ -96,6 +97,32 @@ def kill(process, how=signal.SIGKILL):
         os.killpg(process.pid, how)
     except ProcessLookupError:
         pass
+
+
+def opponent(script, python, limit_s):
+    """The version of PyTorch that the opponent's script would run with; NotMeasured where it cannot run."""
+    if not script:
+        raise NotMeasured("not measured: no opponent given (`--opponent simclr_torch.py`)")
+    if not os.path.isfile(script):
+        raise NotMeasured("not measured: there is no `%s`" % script)
+    torch = run([python, "-c", "import torch, torchvision; print(torch.__version__)"], limit_s)
+    if torch.code != 0:
+        raise NotMeasured("not measured: `%s` has no torch with torchvision" % python)
+    return torch.out.strip()
+
+
+def images(data, folder):
+    """The folder of images the opponent reads; an archive is unpacked to `folder`."""
+    if data and not os.path.exists(data):
+        raise NotMeasured("not measured: there is no `%s`" % data)
+    if not data:
+        raise NotMeasured("not measured: no images given (`--data cifar10.tar.xz`, or the folder it unpacks to)")
+    if os.path.isdir(data):
+        return data
+    with tarfile.open(data) as archive:
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(folder, **safe)
+    return folder
 
 
 def write_json(path, value):

@@ -1,4 +1,5 @@
-//! Speed of the parts: `just bench`, or `just bench step` for one of them. Figures are kept in `benches/RESULTS.md`.
+//! Speed of the parts: `just bench-parts`, `just bench-parts step` for one of them, `just bench-parts --ignored` for the
+//! slow ones. Figures are kept in `benches/RESULTS.md`; `ablate bench kernels` has the operations of a step in place.
 
 use ablate::data::{self, Images};
 use ablate::device::Pool;
@@ -9,8 +10,10 @@ use ablate::experiment::recipe::{
     Initialization, Knn, LarsFlavour, LinearProbe, Metric, Model, Numerics, Optimizer, Split, Stem,
 };
 use ablate::model::initialize::initialize;
-use ablate::model::plan::Parameter;
+use ablate::model::plan::{Parameter, Shape, Window};
 use ablate::model::registry;
+use ablate::ops::batch::Batch;
+use ablate::ops::conv2d::{self, Convolution};
 use ablate::ops::{nt_xent, optimizer};
 use ablate::random::{Address, Purpose, Stream};
 use ablate::views::Pipeline;
@@ -88,6 +91,95 @@ fn step(bencher: Bencher, (stem, batch): (Stem, usize)) {
     });
 }
 
+/// Views of one convolution: those of a batch of 64, so that the largest map is 32 MiB.
+const CONVOLVED: usize = 128;
+
+/// A layer of ResNet-18: side of its input, channels, window.
+#[derive(Clone, Copy)]
+struct Layer(usize, usize, usize, usize, usize);
+
+impl std::fmt::Display for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Layer(side, inputs, outputs, kernel, stride) = self;
+        write!(f, "{kernel}x{kernel} s{stride} {inputs}->{outputs} on {side}x{side}")
+    }
+}
+
+/// What the two stems have at 32×32, each size once: the stems, the 3×3 of the blocks, the steps down, two shortcuts.
+const LAYERS: [Layer; 18] = [
+    Layer(32, 3, 64, 7, 2),
+    Layer(32, 3, 64, 3, 1),
+    Layer(32, 64, 64, 3, 1),
+    Layer(16, 128, 128, 3, 1),
+    Layer(8, 256, 256, 3, 1),
+    Layer(4, 512, 512, 3, 1),
+    Layer(8, 64, 64, 3, 1),
+    Layer(4, 128, 128, 3, 1),
+    Layer(2, 256, 256, 3, 1),
+    Layer(1, 512, 512, 3, 1),
+    Layer(32, 64, 128, 3, 2),
+    Layer(16, 128, 256, 3, 2),
+    Layer(8, 256, 512, 3, 2),
+    Layer(8, 64, 128, 3, 2),
+    Layer(4, 128, 256, 3, 2),
+    Layer(2, 256, 512, 3, 2),
+    Layer(32, 64, 128, 1, 2),
+    Layer(8, 64, 128, 1, 2),
+];
+
+/// Shapes, and one map of each, a weight and room to work in.
+struct Maps {
+    shapes: Convolution,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    weight: Vec<f32>,
+    scratch: Vec<f32>,
+}
+
+impl Maps {
+    fn of(Layer(side, inputs, outputs, kernel, stride): Layer) -> Maps {
+        let batch = |channels, side| Batch::new(Shape::Map { channels, height: side, width: side }, CONVOLVED, 2);
+        let window = Window { kernel, stride, padding: kernel / 2 };
+        let shapes = Convolution { input: batch(inputs, side), output: batch(outputs, side.div_ceil(stride)), window };
+        let [input, output, weight] = [shapes.input.len(), shapes.output.len(), shapes.weight_len()].map(draws);
+        Maps { shapes, input, output, weight, scratch: vec![0.0; conv2d::cpu::scratch_len(&shapes)] }
+    }
+
+    /// Multiplications and additions of the definition, padding skipped.
+    fn flop(&self) -> ItemsCount {
+        ItemsCount::new(2 * self.shapes.products())
+    }
+}
+
+/// Forward passes of convolutions; items are multiplications and additions, here and in the two below.
+#[divan::bench(args = LAYERS, sample_count = 10, sample_size = 1)]
+fn convolution_forward(bencher: Bencher, layer: Layer) {
+    let (mut maps, pool) = (Maps::of(layer), pool());
+    let mut nothing = vec![(); maps.shapes.output.n_blocks()];
+    bencher.counter(maps.flop()).bench_local(|| {
+        let Maps { shapes, input, output, weight, scratch } = &mut maps;
+        pool.install(|| conv2d::cpu::forward(shapes, input, weight, scratch, output, &mut nothing, |_, _| {}));
+    });
+}
+
+#[divan::bench(args = LAYERS, sample_count = 10, sample_size = 1)]
+fn convolution_input_gradient(bencher: Bencher, layer: Layer) {
+    let (mut maps, pool) = (Maps::of(layer), pool());
+    bencher.counter(maps.flop()).bench_local(|| {
+        let Maps { shapes, input, output, weight, scratch } = &mut maps;
+        pool.install(|| conv2d::cpu::backward_input(shapes, output, weight, scratch, input, false));
+    });
+}
+
+#[divan::bench(args = LAYERS, sample_count = 10, sample_size = 1)]
+fn convolution_weight_gradient(bencher: Bencher, layer: Layer) {
+    let (mut maps, pool) = (Maps::of(layer), pool());
+    bencher.counter(maps.flop()).bench_local(|| {
+        let Maps { shapes, input, output, weight, scratch } = &mut maps;
+        pool.install(|| conv2d::weight_gradient::backward_weight(shapes, input, output, scratch, weight));
+    });
+}
+
 /// Loss and gradient; (views, width).
 #[divan::bench(args = [(512, 128), (2048, 128), (512, 2048)])]
 fn nt_xent_loss(bencher: Bencher, (n_views, width): (usize, usize)) {
@@ -156,4 +248,22 @@ fn probe(bencher: Bencher) {
     bencher
         .counter(ItemsCount::new(500_000usize))
         .bench_local(|| linear_probe::classify(&bank, &queries, 10, &protocol, &pool).expect("finite features"));
+}
+
+/// The k-NN of an epoch's end at the size of CIFAR-10: 10,000 queries on 50,000 features, 512 wide, k 200; items are queries.
+#[divan::bench(ignore, sample_count = 3, sample_size = 1)]
+fn knn_cifar10(bencher: Bencher) {
+    let (bank, queries, pool) = (features(50_000), features(10_000), pool());
+    bencher
+        .counter(ItemsCount::new(10_000usize))
+        .bench_local(|| nearest_neighbours::classify(&bank, &queries, 10, &Knn::DEFAULT, &pool));
+}
+
+/// The linear probe that a recipe has when it says no more, at the size of CIFAR-10; items are images of all epochs.
+#[divan::bench(ignore, sample_count = 1, sample_size = 1)]
+fn probe_cifar10(bencher: Bencher) {
+    let (bank, queries, pool) = (features(50_000), features(10_000), pool());
+    let protocol = LinearProbe::DEFAULT;
+    let classify = || linear_probe::classify(&bank, &queries, 10, &protocol, &pool).expect("finite features");
+    bencher.counter(ItemsCount::new(50_000 * u64::from(protocol.epochs))).bench_local(classify);
 }

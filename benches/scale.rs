@@ -1,4 +1,4 @@
-//! What the program takes with thousands of runs: `just bench scale`. Figures are kept in `benches/RESULTS.md`.
+//! What the program takes with thousands of runs: `just bench-scale`. Figures are kept in `benches/RESULTS.md`.
 //!
 //! Stores of synthetic records are made through the store itself, in memory where the system has such a folder; then the
 //! real binary is run on them and timed from outside. Nothing is trained.

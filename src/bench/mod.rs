@@ -3,9 +3,11 @@
 //! Nothing here decides what a run computes; it is what `ablate bench` and the checks on a GPU machine call.
 
 pub mod kernels;
+pub mod operations;
 pub mod parity;
 mod plans;
 pub mod report;
+pub mod roofline;
 pub mod speed;
 #[cfg(test)]
 mod tests;

@@ -52,13 +52,13 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Views as they come after normalisation: about zero, about one.
-fn views(n: usize) -> Vec<f32> {
+pub fn views(n: usize) -> Vec<f32> {
     let mut stream = Stream::new(41, Address::of(Purpose::View));
     (0..n).map(|_| stream.uniform(-1.7, 1.7)).collect()
 }
 
 /// The start of a training.
-fn start(plan: &Plan, setting: &Setting) -> State {
+pub fn start(plan: &Plan, setting: &Setting) -> State {
     let (parameters, buffers) = initialize(plan, Initialization::Torchvision, 5);
     let optimizer = optimizer::slots(&setting.optimizer, parameters.len());
     State { parameters, buffers, optimizer, bank: Vec::new(), step: 0 }

@@ -1,12 +1,12 @@
 //! Pairs of views a second of the whole step: views, both forwards, loss, backward, update.
 
 use std::sync::Barrier;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bench::{model, setting};
 use crate::data::Images;
 use crate::device::Pool;
-use crate::executor::{self, Executor, ExecutorError, Feed};
+use crate::executor::{self, Executor, ExecutorError, Feed, Phases};
 use crate::experiment::recipe::{Augmentation, Backend, Numerics, Stem};
 use crate::model::initialize::initialize;
 use crate::random::{Address, Purpose, Stream};
@@ -38,7 +38,12 @@ pub struct Speed {
     pub steps: usize,
     /// Parts of `step_ms`, where the step comes in parts: on a GPU it is one graph.
     pub views_ms: Option<f64>,
+    /// Forward, loss and backward together.
     pub gradient_ms: Option<f64>,
+    /// Of both views; this one and the next two where the executor times them.
+    pub forward_ms: Option<f64>,
+    pub loss_ms: Option<f64>,
+    pub backward_ms: Option<f64>,
     pub update_ms: Option<f64>,
     pub loss_first: f32,
     pub loss_last: f32,
@@ -70,14 +75,21 @@ pub fn train(subject: &Subject, images: &Images, augmentations: &[Augmentation])
     let timed = results.into_iter().collect::<Result<Vec<Timed>, _>>()?;
     let pairs_per_s = timed.iter().map(|job| (job.step_s.len() * subject.batch) as f64 / job.seconds).sum();
     let job = timed.into_iter().next().ok_or_else(|| ExecutorError::Device("0 jobs have no speed".to_owned()))?;
-    let part = |index: usize| job.parts_s.as_ref().map(|parts| 1e3 * middle(parts.iter().map(|p| p[index]).collect()));
+    let part = |of: &dyn Fn(&Parts) -> Option<Duration>| {
+        let seconds: Option<Vec<f64>> =
+            job.parts.iter().map(|parts| of(parts).map(|part| part.as_secs_f64())).collect();
+        seconds.filter(|seconds| !seconds.is_empty()).map(|seconds| 1e3 * middle(seconds))
+    };
     Ok(Speed {
         pairs_per_s,
         step_ms: 1e3 * middle(job.step_s.clone()),
         steps: job.step_s.len(),
-        views_ms: part(0),
-        gradient_ms: part(1),
-        update_ms: part(2),
+        views_ms: part(&|parts| Some(parts.views)),
+        gradient_ms: part(&|parts| Some(parts.gradient)),
+        forward_ms: part(&|parts| parts.phases.map(|phases| phases.forward)),
+        loss_ms: part(&|parts| parts.phases.map(|phases| phases.loss)),
+        backward_ms: part(&|parts| parts.phases.map(|phases| phases.backward)),
+        update_ms: part(&|parts| Some(parts.update)),
         loss_first: job.losses[0],
         loss_last: job.losses[1],
     })
@@ -87,12 +99,20 @@ pub fn train(subject: &Subject, images: &Images, augmentations: &[Augmentation])
 struct Timed {
     seconds: f64,
     step_s: Vec<f64>,
-    /// Views, gradient, update of every step.
-    parts_s: Option<Vec<[f64; 3]>>,
+    /// Of every step that comes in parts.
+    parts: Vec<Parts>,
     losses: [f32; 2],
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
+struct Parts {
+    views: Duration,
+    /// Forward, loss and backward.
+    gradient: Duration,
+    phases: Option<Phases>,
+    update: Duration,
+}
+
+pub(super) fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -142,7 +162,7 @@ fn step_by_step(
     let pool = Pool::new(subject.threads);
     let mut views = vec![0.0; 2 * subject.batch * pipeline.view_len()];
     let steps_per_epoch = images.len() / subject.batch;
-    let (mut step_s, mut parts_s, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut step_s, mut parts, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     barrier.wait();
     let mut began_all = Instant::now();
     let mut examples = order(images, 0);
@@ -158,17 +178,22 @@ fn step_by_step(
             examples = order(images, epoch);
         }
         pipeline.batch(images, &examples[at..at + subject.batch], epoch, &pool, &mut views);
-        let viewed = Instant::now();
+        let (viewed, before) = (Instant::now(), executor.phases());
         losses.push(executor.forward_backward(&views)?);
         let differentiated = Instant::now();
         executor.update(LEARNING_RATE);
         if step >= WARM_UP {
-            parts_s.push([viewed - began, differentiated - viewed, differentiated.elapsed()].map(|p| p.as_secs_f64()));
+            parts.push(Parts {
+                views: viewed - began,
+                gradient: differentiated - viewed,
+                phases: before.zip(executor.phases()).map(|(before, now)| now.since(&before)),
+                update: differentiated.elapsed(),
+            });
             step_s.push(began.elapsed().as_secs_f64());
         }
     }
     let losses = [losses[0], losses[losses.len() - 1]];
-    Ok(Timed { seconds: began_all.elapsed().as_secs_f64(), step_s, parts_s: Some(parts_s), losses })
+    Ok(Timed { seconds: began_all.elapsed().as_secs_f64(), step_s, parts, losses })
 }
 
 fn resident(
@@ -208,5 +233,5 @@ fn resident(
         step += n;
     }
     let losses = [losses[0], losses[losses.len() - 1]];
-    Ok(Timed { seconds: began_all.elapsed().as_secs_f64(), step_s, parts_s: None, losses })
+    Ok(Timed { seconds: began_all.elapsed().as_secs_f64(), step_s, parts: Vec::new(), losses })
 }

@@ -1,4 +1,8 @@
-//! `ablate bench`: how fast a training runs here, where a GPU's step goes, and how far its numbers are from the processor's.
+//! `ablate bench`: how fast a training runs here, where its step goes, and how far a GPU's numbers are from the processor's.
+
+mod operations;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -10,7 +14,7 @@ use crate::bench::{self, speed};
 use crate::commands::arguments::DeviceArguments;
 use crate::commands::error::CommandError;
 use crate::commands::{Ending, open, print, print_json};
-use crate::data;
+use crate::data::{self, Images};
 use crate::experiment::recipe::{Backend, Builtin, Dataset, Numerics, Split, Stem};
 
 #[derive(Debug, Clone, Args)]
@@ -23,14 +27,40 @@ pub struct Arguments {
 pub enum What {
     /// Pairs of views a second of the whole step of ResNet-18
     Train(TrainArguments),
-    /// Every kernel of a GPU's step, timed alone
-    Kernels(TrainArguments),
+    /// Every operation of a processor's step with the share of its floor, or every kernel of a GPU's step timed alone
+    Kernels(KernelArguments),
     /// Operations, the whole model and some steps of a training against the `cpu` executor
     Parity(ParityArguments),
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct TrainArguments {
+    #[command(flatten)]
+    pub subject: SubjectArguments,
+    /// Trainings side by side
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+    /// Train on this data set instead of the built-in one: what `cifar-10-batches-bin`, `cifar-100-binary` or `train` with a
+    /// folder a class lies in
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct KernelArguments {
+    #[command(flatten)]
+    pub subject: SubjectArguments,
+    /// Answer in JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is timed.
+#[derive(Debug, Clone, Args)]
+pub struct SubjectArguments {
     #[arg(long, value_enum, default_value_t = StemChoice::Imagenet)]
     pub stem: StemChoice,
     /// Images a step
@@ -39,17 +69,11 @@ pub struct TrainArguments {
     /// [default: the device's own]
     #[arg(long, value_enum)]
     pub numerics: Option<NumericsChoice>,
-    /// Trainings side by side
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
     /// Seconds to measure, at least
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub seconds: f64,
     #[command(flatten)]
     pub device: DeviceArguments,
-    /// Answer in JSON on stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -76,6 +100,11 @@ pub enum NumericsChoice {
     Bf16,
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let known = text.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0);
+    known.ok_or_else(|| "expected a number of seconds from 0 on".to_owned())
+}
+
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     match &arguments.what {
         What::Train(arguments) => train(arguments),
@@ -88,7 +117,7 @@ fn failed(error: &impl std::fmt::Display) -> CommandError {
     CommandError::Bench(error.to_string())
 }
 
-fn subject(arguments: &TrainArguments) -> Result<Subject, CommandError> {
+fn subject(arguments: &SubjectArguments, jobs: u16) -> Result<Subject, CommandError> {
     let (backend, device) = open::backend(arguments.device.device)?;
     let numerics = match (arguments.numerics, backend) {
         (Some(NumericsChoice::Bf16), Backend::Cpu | Backend::Reference) => {
@@ -107,26 +136,48 @@ fn subject(arguments: &TrainArguments) -> Result<Subject, CommandError> {
         backend,
         device,
         threads: open::pool(&arguments.device).threads(),
-        jobs: usize::from(arguments.jobs),
+        jobs: usize::from(jobs),
         seconds: arguments.seconds,
     })
 }
 
 fn train(arguments: &TrainArguments) -> Result<Ending, CommandError> {
-    let subject = subject(arguments)?;
-    let per_class = u32::try_from(subject.batch.div_ceil(5)).unwrap_or(u32::MAX).clamp(200, 5000);
-    let builtin = Builtin { n_classes: 10, train_per_class: per_class, test_per_class: 1, seed: 0 };
-    let dataset = data::load(&Dataset::Builtin(builtin), Split::Official)?;
-    let speed = speed::train(&subject, &dataset.train.images, &bench::views()).map_err(|error| failed(&error))?;
+    let subject = subject(&arguments.subject, arguments.jobs)?;
+    let images = images(arguments.data.as_deref(), subject.batch)?;
+    let speed = speed::train(&subject, &images, &bench::views()).map_err(|error| failed(&error))?;
     if arguments.json {
         print_json(&json!({
             "stem": format!("{:?}", subject.stem), "batch": subject.batch, "numerics": format!("{:?}", subject.numerics),
-            "backend": subject.backend.name(), "jobs": subject.jobs, "threads": subject.threads, "speed": speed,
+            "backend": subject.backend.name(), "jobs": subject.jobs, "threads": subject.threads, "data": arguments.data,
+            "speed": speed,
         }))?;
     } else {
         print(&as_text(&subject, &speed))?;
     }
     Ok(Ending::Complete)
+}
+
+/// The training images of the data set at `root`, or built-in ones.
+fn images(root: Option<&Path>, batch: usize) -> Result<Images, CommandError> {
+    const CIFAR: [&str; 2] = ["cifar-10-batches-bin", "cifar-100-binary"];
+    let per_class = u32::try_from(batch.div_ceil(5)).unwrap_or(u32::MAX).clamp(200, 5000);
+    let dataset = match root {
+        None => Dataset::Builtin(Builtin { n_classes: 10, train_per_class: per_class, test_per_class: 1, seed: 0 }),
+        Some(given) => {
+            // The folder of the files themselves is taken for the one it lies in.
+            let is_inside = CIFAR.iter().any(|name| given.ends_with(name));
+            let folder = if is_inside { given.parent().unwrap_or(given) } else { given };
+            let root = folder.to_string_lossy().into_owned();
+            if folder.join(CIFAR[0]).is_dir() {
+                Dataset::Cifar10 { root }
+            } else if folder.join(CIFAR[1]).is_dir() {
+                Dataset::Cifar100 { root }
+            } else {
+                Dataset::ImageFolder { root }
+            }
+        }
+    };
+    Ok(data::load(&dataset, Split::Official)?.train.images)
 }
 
 fn as_text(subject: &Subject, speed: &Speed) -> String {
@@ -136,7 +187,11 @@ fn as_text(subject: &Subject, speed: &Speed) -> String {
     let parts = [
         ("step", Some(speed.step_ms)),
         ("views", speed.views_ms),
-        ("gradient", speed.gradient_ms),
+        ("forward", speed.forward_ms),
+        ("loss", speed.loss_ms),
+        ("backward", speed.backward_ms),
+        // Where it is not known of what.
+        ("gradient", speed.gradient_ms.filter(|_| speed.forward_ms.is_none())),
         ("update", speed.update_ms),
     ];
     for (name, ms) in parts {
@@ -147,12 +202,14 @@ fn as_text(subject: &Subject, speed: &Speed) -> String {
     text
 }
 
-fn time_kernels(arguments: &TrainArguments) -> Result<Ending, CommandError> {
-    let subject = subject(arguments)?;
-    if subject.backend != Backend::Cuda {
-        return Err(CommandError::Usage(
-            "`bench kernels` times a GPU's kernels: it needs the device `cuda`".to_owned(),
-        ));
+fn time_kernels(arguments: &KernelArguments) -> Result<Ending, CommandError> {
+    let subject = subject(&arguments.subject, 1)?;
+    match subject.backend {
+        Backend::Cuda => {}
+        Backend::Cpu => return operations::time(&subject, arguments.json),
+        Backend::Reference => {
+            return Err(CommandError::Usage("`bench kernels` times `cpu` or `cuda`".to_owned()));
+        }
     }
     let kernels = report::kernels(&subject).map_err(|error| failed(&error))?;
     if arguments.json {

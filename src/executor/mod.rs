@@ -11,6 +11,9 @@ mod layout;
 mod parity;
 pub mod reference;
 mod schedule;
+pub mod work;
+
+use std::time::Duration;
 
 use crate::data::Images;
 use crate::device::cuda::plan_lock::PlanLock;
@@ -97,6 +100,26 @@ pub enum ExecutorError {
     MissingInstructions { missing: &'static str },
     #[error("{0}")]
     Device(String),
+}
+
+/// Time spent in the parts of `forward_backward` since the executor was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// Of all views; a batch in pieces goes through it twice.
+    pub forward: Duration,
+    pub loss: Duration,
+    pub backward: Duration,
+}
+
+impl Phases {
+    /// What was spent after `before`.
+    pub fn since(&self, before: &Phases) -> Phases {
+        Phases {
+            forward: self.forward - before.forward,
+            loss: self.loss - before.loss,
+            backward: self.backward - before.backward,
+        }
+    }
 }
 
 fn what_fits(largest_batch: usize) -> String {
@@ -188,6 +211,11 @@ pub trait Executor {
 
     /// Backbone features in evaluation mode (running statistics), n × feature width. `images`: n × side × side × 3, any n.
     fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError>;
+
+    /// Where the time of `forward_backward` went, where its parts are timed.
+    fn phases(&self) -> Option<Phases> {
+        None
+    }
 
     /// This executor as one that runs whole steps, where it can.
     fn resident(&mut self) -> Option<&mut dyn Resident> {

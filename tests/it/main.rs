@@ -12,6 +12,7 @@ mod kernels;
 #[cfg(unix)]
 mod kill;
 mod losses;
+mod measurements;
 mod miniature;
 mod presets;
 #[cfg(unix)]

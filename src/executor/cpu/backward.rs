@@ -142,11 +142,13 @@ impl CpuExecutor {
         let (inputs, outputs) = (schedule.batch(input).channels, schedule.batch(output).channels);
         let layer = Layer { images: schedule.batch(output).images, inputs, outputs };
         let weight = self.plan.parameters[weight.0].range();
+        let started = Instant::now();
         let [x, dy] = parts(&mut self.arena, [schedule.value(input), schedule.gradient(output)]);
         linear::cpu::backward_weight(&layer, x, dy, &mut self.gradients[weight.clone()]);
         if let Some(bias) = bias {
             linear::cpu::backward_bias(&layer, dy, &mut self.gradients[self.plan.parameters[bias.0].range()]);
         }
+        self.timings[index].backward_weight += started.elapsed();
         if flow != Flow::Skip {
             let [dy, dx] = parts(&mut self.arena, [schedule.gradient(output), schedule.gradient(input)]);
             linear::cpu::backward_input(&layer, dy, &self.parameters[weight], dx, flow == Flow::Accumulate);

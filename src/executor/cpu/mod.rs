@@ -20,7 +20,7 @@ use crate::device::{self, Pool};
 use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners};
 use crate::executor::cpu::step::Pieces;
 use crate::executor::schedule::Schedule;
-use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms, check};
+use crate::executor::{Executor, ExecutorError, Phases, Setting, State, UpdateNorms, check};
 use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::contrastive::Objective;
@@ -43,7 +43,8 @@ pub struct OpTime {
     pub forward: Duration,
     /// All of the backward pass.
     pub backward: Duration,
-    /// The part of it that is a convolution's weight gradient.
+    /// The part of it that is the gradient of a weight, of a convolution or a linear layer. A batch norm's parameters have theirs from the
+    /// sums that the gradient of its input needs.
     pub backward_weight: Duration,
 }
 
@@ -74,6 +75,7 @@ pub struct CpuExecutor {
     pieces: Pieces,
     objective: Objective,
     timings: Vec<OpTime>,
+    phases: Phases,
 }
 
 impl CpuExecutor {
@@ -121,6 +123,7 @@ impl CpuExecutor {
             pieces: Pieces::new(&plan, setting),
             objective: Objective::new(setting.loss, setting.temperature, n_rows, width),
             timings: vec![OpTime::default(); plan.ops.len()],
+            phases: Phases::default(),
             setting: setting.clone(),
             training,
             evaluation,
@@ -229,6 +232,10 @@ impl Executor for CpuExecutor {
 
     fn gradients(&self) -> Vec<f32> {
         weights::to_torch(&self.plan, &self.gradients)
+    }
+
+    fn phases(&self) -> Option<Phases> {
+        Some(self.phases)
     }
 
     fn features(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecutorError> {

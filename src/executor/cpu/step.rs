@@ -1,5 +1,7 @@
 //! One training step: from the views to the loss and the gradients of all parameters, the batch in one piece or in several.
 
+use std::time::Instant;
+
 use rayon::prelude::*;
 
 use crate::executor::Setting;
@@ -44,15 +46,19 @@ impl CpuExecutor {
     }
 
     fn in_one_piece(&mut self, views: &[f32]) -> f32 {
+        let began = Instant::now();
         let input = self.training.batch(self.plan.input);
         input.from_images(views, &mut self.arena[self.training.value(self.plan.input)]);
         self.forward(Pass::Training);
+        self.phases.forward += began.elapsed();
+        let began = Instant::now();
         let (value, gradient) =
             (self.training.value(self.plan.projection), self.training.gradient(self.plan.projection));
         let [projections, gradient] = parts(&mut self.arena, [value, gradient]);
         self.projections.copy_from_slice(projections);
         let loss = self.objective.forward_backward(self.step, projections, gradient, &self.pool);
-        self.backward();
+        self.phases.loss += began.elapsed();
+        self.timed_backward();
         loss
     }
 
@@ -61,22 +67,35 @@ impl CpuExecutor {
     fn in_pieces(&mut self, views: &[f32]) -> f32 {
         let n_pieces = self.setting.batch / self.setting.piece();
         for piece in 0..n_pieces {
-            self.take_views(views, piece);
-            self.forward(Pass::Training);
+            self.forward_piece(views, piece, Pass::Training);
             self.keep_projections(piece);
         }
+        let began = Instant::now();
         let gradients = &mut self.pieces.projection_gradients;
         let loss = self.objective.forward_backward(self.step, &self.projections, gradients, &self.pool);
+        self.phases.loss += began.elapsed();
         self.pieces.gradient_total.fill(0.0);
         for piece in 0..n_pieces {
-            self.take_views(views, piece);
-            self.forward(Pass::Again);
+            self.forward_piece(views, piece, Pass::Again);
             self.take_projection_gradients(piece);
-            self.backward();
+            self.timed_backward();
             add(&mut self.pieces.gradient_total, &self.gradients);
         }
         self.gradients.copy_from_slice(&self.pieces.gradient_total);
         loss
+    }
+
+    fn forward_piece(&mut self, views: &[f32], piece: usize, pass: Pass) {
+        let began = Instant::now();
+        self.take_views(views, piece);
+        self.forward(pass);
+        self.phases.forward += began.elapsed();
+    }
+
+    fn timed_backward(&mut self) {
+        let began = Instant::now();
+        self.backward();
+        self.phases.backward += began.elapsed();
     }
 
     /// For each view where the rows of a piece start: (in the piece, in the whole batch).
