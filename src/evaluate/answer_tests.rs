@@ -52,6 +52,7 @@ fn others<'a>() -> Box<LoadOther<'a>> {
 fn setting(run: &Run) -> Setting {
     Setting {
         batch: 4,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

@@ -149,7 +149,8 @@ pub fn kernels_of(loss: recipe::Loss) -> Option<(bool, f64)> {
         | recipe::Loss::Dcl
         | recipe::Loss::Dclw { .. }
         | recipe::Loss::NtLogistic { .. }
-        | recipe::Loss::MarginTriplet { .. } => None,
+        | recipe::Loss::MarginTriplet { .. }
+        | recipe::Loss::CrossEntropy { .. } => None,
     }
 }
 

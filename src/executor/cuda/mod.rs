@@ -265,7 +265,7 @@ impl Executor for CudaExecutor {
         self.try_save().expect(DEVICE_FAILS)
     }
 
-    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
+    fn forward_backward_labelled(&mut self, views: &[f32], _labels: &[u32]) -> Result<f32, ExecutorError> {
         let expected = N_VIEWS * self.network.setting.batch * self.network.plan.shape(self.network.plan.input).len();
         if views.len() != expected {
             return Err(ExecutorError::Device(format!("expected {expected} numbers of views, found {}", views.len())));

@@ -13,6 +13,7 @@ fn setting(batch: usize, threads: usize) -> Setting {
     let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::All };
     Setting {
         batch,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

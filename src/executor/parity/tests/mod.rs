@@ -79,6 +79,7 @@ fn resnet18(stem: Stem, head: Head) -> Box<dyn TypedModel> {
 fn setting(batch: usize, batch_norm_scope: BatchNormScope) -> Setting {
     Setting {
         batch,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,
