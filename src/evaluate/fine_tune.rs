@@ -8,6 +8,9 @@
 //! batch may reach from one into the next; a last batch that would not be full is left out. A batch beyond the labelled images is
 //! cut to their number, and the rate is that of the batch as cut.
 
+#[cfg(test)]
+mod tests;
+
 use crate::evaluate::answer::AnswerError;
 use crate::evaluate::asking::Asking;
 use crate::evaluate::features::of_part;

@@ -22,8 +22,6 @@ mod answer_tests;
 #[cfg(test)]
 mod cuda_tests;
 #[cfg(test)]
-mod fine_tune_tests;
-#[cfg(test)]
 mod tests;
 
 use crate::device::Pool;
@@ -99,7 +97,9 @@ pub enum EvaluateError {
     Label { part: Part, row: usize, label: u32, n_classes: u32 },
     #[error("the linear probe diverged: lower its `learning_rate`, which was {learning_rate} for a batch of 256")]
     Diverged { learning_rate: f64 },
-    #[error("fine-tuning diverged at step {step}: lower its `learning_rate`, which was {learning_rate} for a batch of 256")]
+    #[error(
+        "fine-tuning diverged at step {step}: lower its `learning_rate`, which was {learning_rate} for a batch of 256"
+    )]
     TuningDiverged { step: u64, learning_rate: f64 },
     #[error("{n_classes} classes: an evaluation takes 1 to 65536")]
     Classes { n_classes: u32 },

@@ -175,7 +175,7 @@ pub trait Executor {
 
     /// Forward in training mode, the loss and backward: fills the gradients, moves the running statistics and a memory bank,
     /// returns the loss.
-    /// `views`: 2·batch × side × side × 3. `labels`: for a loss of labels the class of every image, which all its views have; no
+    /// `views`: n_views·batch × side × side × 3. `labels`: for a loss of labels the class of every image, which all its views have; no
     /// other loss looks at them.
     fn forward_backward_labelled(&mut self, views: &[f32], labels: &[u32]) -> Result<f32, ExecutorError>;
 
@@ -190,7 +190,7 @@ pub trait Executor {
     /// As `update`, and measures it.
     fn update_measured(&mut self, learning_rate: f64) -> UpdateNorms;
 
-    /// The projections of the last `forward_backward`: 2·batch × projection width, before normalisation.
+    /// The projections of the last `forward_backward`: n_views·batch × projection width, before normalisation.
     fn projections(&self) -> Vec<f32>;
 
     /// The gradients of the last `forward_backward`, laid out as `State::parameters`.
@@ -226,9 +226,10 @@ pub fn build_locked(
     let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
-        Backend::Reference | Backend::Cuda if setting.n_views != N_VIEWS => {
-            Err(ExecutorError::Device(format!("{} views an image: only the `cpu` executor has other than 2", setting.n_views)))
-        }
+        Backend::Reference | Backend::Cuda if setting.n_views != N_VIEWS => Err(ExecutorError::Device(format!(
+            "{} views an image: only the `cpu` executor has other than 2",
+            setting.n_views
+        ))),
         Backend::Reference if setting.micro_batch.is_some() => {
             Err(ExecutorError::Device("the `reference` executor sees a batch in one piece".to_owned()))
         }

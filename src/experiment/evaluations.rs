@@ -1,8 +1,8 @@
 //! What evaluations are called, what they measure, and what they do in one line.
 
 use crate::experiment::recipe::{
-    Augmentation, Builtin, Classification, Dataset, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews,
-    Robustness, Split, Transfer, Vote,
+    Augmentation, Builtin, Classification, Dataset, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric,
+    ProbeViews, Robustness, Split, Transfer, Vote,
 };
 use crate::experiment::run::Run;
 

@@ -8,9 +8,8 @@ mod classifier;
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Classification, Dataset, DecayScope,
-    Evaluation, Filter, Head, Health, HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate,
-    Loss, Metric, Model, Numerics, Optimizer, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer,
-    Vote, WarmupForm,
+    Evaluation, Filter, Head, Health, HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, Loss, Metric,
+    Model, Numerics, Optimizer, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {

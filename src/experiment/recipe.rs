@@ -7,7 +7,8 @@
 mod evaluation;
 
 pub use evaluation::{
-    Classification, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+    Classification, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer,
+    Vote,
 };
 
 /// Where the images come from.
@@ -90,7 +91,9 @@ pub enum Head {
     },
     /// One linear layer with bias to the data's classes, for a loss of labels. Their number follows from the data, so no key
     /// holds it; 0 until somebody looked at them.
-    Classifier { n_classes: u32 },
+    Classifier {
+        n_classes: u32,
+    },
 }
 
 /// How parameters are drawn before the first step.

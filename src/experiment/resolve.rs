@@ -9,8 +9,8 @@ use crate::experiment::read::evaluate::PlacedEvaluation;
 use crate::experiment::read::model::ModelSection;
 use crate::experiment::read::train::{ScheduleSection, TrainSection};
 use crate::experiment::recipe::{
-    Augmentation, Backend, Classification, Dataset, Evaluation, FineTune, Head, Layer, LinearProbe, Loss, Model, Numerics, Robustness,
-    Schedule, Split, Train,
+    Augmentation, Backend, Classification, Dataset, Evaluation, FineTune, Head, Layer, LinearProbe, Loss, Model,
+    Numerics, Robustness, Schedule, Split, Train,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::smoke;

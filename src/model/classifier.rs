@@ -37,7 +37,10 @@ pub fn classifier<const F: usize>(n_classes: usize) -> CompiledHead<F> {
         move |lowering, input| lower(lowering, input, F, n_classes),
         move || {
             let device = Cpu::default();
-            Box::new(Classifier::<F> { weight: device.zeros_like(&(n_classes, Const)), bias: device.zeros_like(&(n_classes,)) })
+            Box::new(Classifier::<F> {
+                weight: device.zeros_like(&(n_classes, Const)),
+                bias: device.zeros_like(&(n_classes,)),
+            })
         },
     )
 }

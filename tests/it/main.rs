@@ -20,6 +20,7 @@ mod report;
 mod resume;
 mod signals;
 mod store_commands;
+mod supervised;
 
 mod tidy;
 mod verify;

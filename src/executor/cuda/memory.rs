@@ -1,8 +1,8 @@
 //! Where everything of a training lies on the device: one block, laid out before it is asked for.
 
 use crate::device::gpu::{Address, Element};
-use crate::executor::Setting;
-use crate::executor::cuda::network::{N_VIEWS, Network, Pass, evaluation_images};
+use crate::executor::cuda::network::{Network, Pass, evaluation_images};
+use crate::executor::{N_VIEWS, Setting};
 use crate::experiment::recipe;
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::conv2d;

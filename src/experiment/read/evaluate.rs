@@ -5,7 +5,8 @@ use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::scalar::{below_one, count, not_negative, positive, real, whole};
 use crate::experiment::read::{At, Fields, dataset, list, unit, variant};
 use crate::experiment::recipe::{
-    Classification, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+    Classification, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer,
+    Vote,
 };
 use crate::experiment::tree::Kind;
 

@@ -48,8 +48,7 @@ pub fn model(at: &At, found: &mut Found) -> Option<ModelSection> {
             unit(at, found, &table)
         });
         let head = head?;
-        let model =
-            Model { backbone: backbone?, side: side?, head: head.value, initialization: initialization? };
+        let model = Model { backbone: backbone?, side: side?, head: head.value, initialization: initialization? };
         Some(ModelSection { model, head: head.span })
     })
 }

@@ -136,7 +136,9 @@ impl Evaluation {
         match *self {
             Evaluation::Knn(knn) => Some(Classification::Knn(knn)),
             Evaluation::LinearProbe(probe) => Some(Classification::LinearProbe(probe)),
-            Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) | Evaluation::FineTune(_) => None,
+            Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) | Evaluation::FineTune(_) => {
+                None
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod messages;
 mod presets;
 mod robustness;
 mod shipped;
+mod supervised;
 mod sweeps;
 mod texts;
 

@@ -271,6 +271,7 @@ fn of_two_similarities(loss: Loss, n: usize, positive: f64, negative: f64) -> f6
                 0.0
             }
         }
+        Loss::CrossEntropy { .. } => unreachable!("it is none of these losses"),
     }
 }
 

@@ -5,6 +5,7 @@ mod losses;
 mod maps;
 mod operations;
 mod smooth;
+mod supervised;
 mod threads;
 mod training;
 mod whole;
