@@ -15,6 +15,7 @@ pub enum Purpose {
     LinearProbe = 6,
     MemoryBank = 7,
     FewLabels = 16,
+    FineTune = 17,
     /// From here on what a report draws; no result of a run depends on it.
     Bootstrap = 64,
     SignFlip = 65,

@@ -30,6 +30,7 @@ pub fn model(stem: Stem) -> Model {
 pub fn setting(batch: usize, numerics: Numerics, threads: usize, device: usize) -> Setting {
     Setting {
         batch,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

@@ -7,7 +7,7 @@ use crate::device::Pool;
 use crate::evaluate::asking::Asking;
 use crate::evaluate::cuda::LoadedKernels;
 use crate::evaluate::features::extract;
-use crate::evaluate::{EvaluateError, Features, Outcome, health, probing, robustness};
+use crate::evaluate::{EvaluateError, Features, Outcome, fine_tune, health, probing, robustness};
 use crate::executor::{Executor, ExecutorError, State};
 use crate::experiment::recipe::{Classification, Evaluation, Layer, Robustness, Transfer};
 use crate::experiment::run::Run;
@@ -87,7 +87,11 @@ impl<'a> Subject<'a> {
         let (run, pool) = (self.run, self.pool);
         let other = match evaluation {
             Evaluation::Transfer(transfer) => Some((self.others)(transfer).map_err(AnswerError::Data)?),
-            Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => None,
+            Evaluation::Knn(_)
+            | Evaluation::LinearProbe(_)
+            | Evaluation::Health(_)
+            | Evaluation::Robustness(_)
+            | Evaluation::FineTune(_) => None,
         };
         let of_other = match &other {
             Some(other) => extract(run, other, executor, pool, go_on)?,
@@ -110,6 +114,10 @@ impl<'a> Subject<'a> {
             Evaluation::Health(limits) => health::asked(&mut asking, limits, &queries),
             Evaluation::Robustness(Robustness { knn }) => robustness::asked(&mut asking, knn, &bank, &queries),
             Evaluation::Transfer(transfer) => asking.classified(&transfer.protocol, &bank, &queries),
+            Evaluation::FineTune(tuning) => {
+                let outcome = fine_tune::tuned(&mut asking, tuning)?;
+                Ok(outcome.map(|outcome| asking.told(outcome)))
+            }
         }
     }
 }
@@ -125,11 +133,13 @@ impl Asking<'_> {
             Classification::Knn(_) => Some(self.told_apart(protocol, bank, queries)?),
             Classification::LinearProbe(probe) => probing::probed(self, probe, bank, queries)?,
         };
-        Ok(outcome.map(|outcome| {
-            let metrics = [("top1", outcome.top1), ("top5", outcome.top5)];
-            let metrics = metrics.map(|(name, value)| metric(name, value, "fraction")).to_vec();
-            Answer { told_apart: Some(outcome), ..self.answer(metrics, Vec::new()) }
-        }))
+        Ok(outcome.map(|outcome| self.told(outcome)))
+    }
+
+    fn told(&self, outcome: Outcome) -> Answer {
+        let metrics = [("top1", outcome.top1), ("top5", outcome.top5)];
+        let metrics = metrics.map(|(name, value)| metric(name, value, "fraction")).to_vec();
+        Answer { told_apart: Some(outcome), ..self.answer(metrics, Vec::new()) }
     }
 
     /// An answer about the images of this data.

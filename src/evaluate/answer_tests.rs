@@ -26,7 +26,7 @@ const EVALUATIONS: &str =
     LinearProbe(epochs: 2, batch: 8, augment: CropAndFlip),
     LinearProbe(epochs: 2, batch: 8, augment: CropAndFlip, labels: 0.5, layer: Head(1))]";
 
-fn run(evaluate: &str) -> Run {
+pub(super) fn run(evaluate: &str) -> Run {
     let text = format!(
         "Experiment(question: \"q\", dataset: Builtin(n_classes: 4, train_per_class: 6, test_per_class: 3), seeds: [3],
          model: (head: Mlp(output: 64)), train: (batch: 4, length: Steps(1)), evaluate: {evaluate},
@@ -44,7 +44,7 @@ fn run(evaluate: &str) -> Run {
     load("x.ron", &text, &options).unwrap_or_else(|problems| panic!("{problems}")).cells[0].runs[0].clone()
 }
 
-fn others<'a>() -> Box<LoadOther<'a>> {
+pub(super) fn others<'a>() -> Box<LoadOther<'a>> {
     let load = |transfer: &Transfer| data::load(&transfer.dataset, Split::Official);
     Box::new(move |transfer| load(transfer).map(Arc::new).map_err(|error| error.to_string()))
 }
@@ -52,6 +52,7 @@ fn others<'a>() -> Box<LoadOther<'a>> {
 fn setting(run: &Run) -> Setting {
     Setting {
         batch: 4,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,
@@ -64,7 +65,7 @@ fn setting(run: &Run) -> Setting {
 }
 
 /// An encoder that nobody trained.
-fn encoder(run: &Run) -> CpuExecutor {
+pub(super) fn encoder(run: &Run) -> CpuExecutor {
     let plan = registry::plan(&run.model).expect("a compiled model");
     let mut executor = CpuExecutor::new(plan, &setting(run)).expect("an executor");
     let mut state = executor.save();
@@ -73,7 +74,7 @@ fn encoder(run: &Run) -> CpuExecutor {
     executor
 }
 
-fn answers(run: &Run, dataset: &data::Dataset, threads: usize) -> Vec<Answer> {
+pub(super) fn answers(run: &Run, dataset: &data::Dataset, threads: usize) -> Vec<Answer> {
     let pool = Pool::new(threads);
     let (mut executor, mut subject) = (encoder(run), Subject::new(run, dataset, &pool, others()));
     let mut answer = |evaluation| subject.answer(evaluation, &mut executor, &mut || true).expect("an answer");

@@ -22,28 +22,40 @@ pub fn extract(
     pool: &Pool,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<[Features; 2]>, ExecutorError> {
-    let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
-    let width = executor.plan().feature_width();
-    let mut of = |part: &LabelledImages| -> Result<Option<Features>, ExecutorError> {
-        if let Some(resident) = executor.resident() {
-            let values = resident.features_of(&part.images, &pipeline, go_on)?;
-            return Ok(values.map(|values| Features { values, width, labels: part.labels.clone() }));
-        }
-        let mut values = Vec::with_capacity(part.labels.len() * width);
-        let mut images = Vec::new();
-        for start in (0..part.labels.len()).step_by(CHUNK) {
-            if !go_on() {
-                return Ok(None);
-            }
-            let range = start..(start + CHUNK).min(part.labels.len());
-            images.resize(range.len() * pipeline.view_len(), 0.0);
-            pipeline.evaluation_batch(&part.images, range, pool, &mut images);
-            values.extend(executor.features(&images)?);
-        }
-        Ok(Some(Features { values, width, labels: part.labels.clone() }))
-    };
+    let mut of = |part| of_part(run, part, executor, pool, go_on);
     let (bank, queries) = (of(&dataset.train)?, of(&dataset.test)?);
     Ok(bank.zip(queries).map(|(bank, queries)| [bank, queries]))
+}
+
+/// As [`extract`], of one part.
+///
+/// # Errors
+/// The executor's.
+pub fn of_part(
+    run: &Run,
+    part: &LabelledImages,
+    executor: &mut dyn Executor,
+    pool: &Pool,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<Features>, ExecutorError> {
+    let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
+    let width = executor.plan().feature_width();
+    if let Some(resident) = executor.resident() {
+        let values = resident.features_of(&part.images, &pipeline, go_on)?;
+        return Ok(values.map(|values| Features { values, width, labels: part.labels.clone() }));
+    }
+    let mut values = Vec::with_capacity(part.labels.len() * width);
+    let mut images = Vec::new();
+    for start in (0..part.labels.len()).step_by(CHUNK) {
+        if !go_on() {
+            return Ok(None);
+        }
+        let range = start..(start + CHUNK).min(part.labels.len());
+        images.resize(range.len() * pipeline.view_len(), 0.0);
+        pipeline.evaluation_batch(&part.images, range, pool, &mut images);
+        values.extend(executor.features(&images)?);
+    }
+    Ok(Some(Features { values, width, labels: part.labels.clone() }))
 }
 
 /// Backbone features, in evaluation mode, of one view of each of `examples`, of the epoch and number in `place`: n × feature

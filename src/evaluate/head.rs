@@ -113,6 +113,7 @@ mod tests {
     fn executor(plan: Plan) -> CpuExecutor {
         let setting = Setting {
             batch: 2,
+            n_views: 2,
             micro_batch: None,
             loss: Loss::NT_XENT,
             temperature: 0.5,

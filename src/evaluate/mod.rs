@@ -1,11 +1,12 @@
 //! What an encoder's frozen features are good for: k-nearest-neighbour vote and linear probe, and what can be said of them
-//! without labels.
+//! without labels. Fine-tuning alone trains the encoder on, a copy of it.
 
 pub mod answer;
 mod asking;
 pub mod cuda;
 pub mod features;
 pub mod few_labels;
+mod fine_tune;
 pub mod head;
 pub mod health;
 pub mod linear_probe;
@@ -96,6 +97,10 @@ pub enum EvaluateError {
     Label { part: Part, row: usize, label: u32, n_classes: u32 },
     #[error("the linear probe diverged: lower its `learning_rate`, which was {learning_rate} for a batch of 256")]
     Diverged { learning_rate: f64 },
+    #[error(
+        "fine-tuning diverged at step {step}: lower its `learning_rate`, which was {learning_rate} for a batch of 256"
+    )]
+    TuningDiverged { step: u64, learning_rate: f64 },
     #[error("{n_classes} classes: an evaluation takes 1 to 65536")]
     Classes { n_classes: u32 },
     #[error(transparent)]

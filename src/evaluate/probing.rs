@@ -10,7 +10,7 @@ use crate::experiment::recipe::{Augmentation, Classification, Filter, LinearProb
 use crate::views::view;
 
 /// The augmentation of the SimCLR paper, appendix B.6, and of Lightly's linear protocol: torchvision's default crop, a flip.
-const CROP_AND_FLIP: [Augmentation; 2] = [
+pub(super) const CROP_AND_FLIP: [Augmentation; 2] = [
     Augmentation::RandomResizedCrop { scale: (0.08, 1.0), ratio: (0.75, 4.0 / 3.0), filter: Filter::Bilinear },
     Augmentation::HorizontalFlip { p: 0.5 },
 ];

@@ -26,11 +26,16 @@ use crate::model::registry;
 use crate::ops::nt_xent::Metrics;
 use crate::views::Pipeline;
 
+/// Views an image that a contrast needs.
+pub const N_VIEWS: usize = 2;
+
 /// What an executor is built for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// Images a training step (2 × `batch` views).
+    /// Images a training step (`n_views` × `batch` views).
     pub batch: usize,
+    /// Views an image: 2, which every contrast needs; 1 for a loss of labels on `cpu`.
+    pub n_views: usize,
     /// Images a piece, where the network sees the batch in pieces and the loss sees it whole; it divides `batch`.
     pub micro_batch: Option<usize>,
     pub loss: Loss,
@@ -64,6 +69,20 @@ pub struct State {
     pub bank: Vec<f32>,
     /// Updates done so far.
     pub step: u64,
+}
+
+/// Refuses labels that a loss cannot learn from: one for each of `n_images` and below the logits' number where it has labels.
+fn check_labels(loss: Loss, labels: &[u32], n_images: usize, width: usize) -> Result<(), ExecutorError> {
+    if !loss.has_labels() {
+        return Ok(());
+    }
+    if labels.len() != n_images {
+        return Err(ExecutorError::Device(format!("expected the labels of {n_images} images, found {}", labels.len())));
+    }
+    match labels.iter().find(|&&label| label as usize >= width) {
+        Some(label) => Err(ExecutorError::Device(format!("a label of {label}: the classifier has {width} classes"))),
+        None => Ok(()),
+    }
 }
 
 /// Euclidean norms over all parameters, summed in f64 in the executor's own order.
@@ -194,8 +213,14 @@ pub trait Executor {
 
     /// Forward in training mode, the loss and backward: fills the gradients, moves the running statistics and a memory bank,
     /// returns the loss.
-    /// `views`: 2·batch × side × side × 3.
-    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError>;
+    /// `views`: n_views·batch × side × side × 3. `labels`: for a loss of labels the class of every image, which all its views have; no
+    /// other loss looks at them.
+    fn forward_backward_labelled(&mut self, views: &[f32], labels: &[u32]) -> Result<f32, ExecutorError>;
+
+    /// The same for a loss without labels.
+    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
+        self.forward_backward_labelled(views, &[])
+    }
 
     /// One optimizer step with the gradients of the last `forward_backward`.
     fn update(&mut self, learning_rate: f64);
@@ -203,7 +228,7 @@ pub trait Executor {
     /// As `update`, and measures it.
     fn update_measured(&mut self, learning_rate: f64) -> UpdateNorms;
 
-    /// The projections of the last `forward_backward`: 2·batch × projection width, before normalisation.
+    /// The projections of the last `forward_backward`: n_views·batch × projection width, before normalisation.
     fn projections(&self) -> Vec<f32>;
 
     /// The gradients of the last `forward_backward`, laid out as `State::parameters`.
@@ -244,6 +269,10 @@ pub fn build_locked(
     let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
+        Backend::Reference | Backend::Cuda if setting.n_views != N_VIEWS => Err(ExecutorError::Device(format!(
+            "{} views an image: only the `cpu` executor has other than 2",
+            setting.n_views
+        ))),
         Backend::Reference if setting.micro_batch.is_some() => {
             Err(ExecutorError::Device("the `reference` executor sees a batch in one piece".to_owned()))
         }

@@ -1,8 +1,8 @@
 //! What evaluations are called, what they measure, and what they do in one line.
 
 use crate::experiment::recipe::{
-    Augmentation, Builtin, Classification, Dataset, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews,
-    Robustness, Split, Transfer, Vote,
+    Augmentation, Builtin, Classification, Dataset, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric,
+    ProbeViews, Robustness, Split, Transfer, Vote,
 };
 use crate::experiment::run::Run;
 
@@ -14,6 +14,7 @@ pub fn kind(evaluation: &Evaluation) -> &'static str {
         Evaluation::Health(_) => "health",
         Evaluation::Robustness(_) => "robustness",
         Evaluation::Transfer(_) => "transfer",
+        Evaluation::FineTune(_) => "finetune",
     }
 }
 
@@ -37,7 +38,7 @@ fn subject(evaluation: &Evaluation) -> String {
 /// The names that results go by, no two alike: `knn`, `linear`. Where evaluations of one kind see several layers, those
 /// of other layers than the backbone say theirs: `knn_head1`, `linear_projection`. A point of a grid says its settings:
 /// `knn_k20_t0.07`. A transfer says where to and by what:
-/// `transfer_cifar100_knn`. The second of a name is `knn_2`, and so on.
+/// `transfer_cifar100_knn`. A fine-tuning on a share of the labels says which: `finetune_labels0.01`. The second of a name is `knn_2`, and so on.
 pub fn evaluation_names(evaluations: &[Evaluation]) -> Vec<String> {
     let subjects: Vec<String> = evaluations.iter().map(subject).collect();
     let stem = |(subject, evaluation): (&String, &Evaluation)| {
@@ -60,9 +61,20 @@ pub fn evaluation_names(evaluations: &[Evaluation]) -> Vec<String> {
     stems.iter().enumerate().map(numbered).collect()
 }
 
-/// `_k20_t0.07` of a grid's point; nothing of any other evaluation.
+/// `_k20_t0.07` of a grid's point, `_labels0.01` of a fine-tuning on a share of them; nothing of any other evaluation.
 fn settings(evaluation: &Evaluation) -> String {
-    let Evaluation::Knn(knn) = evaluation else { return String::new() };
+    match evaluation {
+        Evaluation::Knn(knn) => grid_settings(knn),
+        Evaluation::FineTune(FineTune { labels, .. }) if *labels != 1.0 => format!("_labels{labels}"),
+        Evaluation::FineTune(_)
+        | Evaluation::LinearProbe(_)
+        | Evaluation::Health(_)
+        | Evaluation::Robustness(_)
+        | Evaluation::Transfer(_) => String::new(),
+    }
+}
+
+fn grid_settings(knn: &Knn) -> String {
     let Some(k) = knn.grid_k else { return String::new() };
     let metric = match knn.metric {
         Metric::Cosine => "",
@@ -80,7 +92,9 @@ fn settings(evaluation: &Evaluation) -> String {
 pub fn metrics(evaluation: &Evaluation, views: &[Augmentation]) -> Vec<String> {
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     match evaluation {
-        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Transfer(_) => named(&["top1", "top5"]),
+        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Transfer(_) | Evaluation::FineTune(_) => {
+            named(&["top1", "top5"])
+        }
         Evaluation::Health(_) => named(&["rankme", "feature_std", "alignment", "uniformity", "collapsed"]),
         Evaluation::Robustness(_) => {
             let each = augmentation_names(views).into_iter().flatten();
@@ -158,7 +172,7 @@ pub enum Encoder {
 pub fn metrics_of_best(evaluation: &Evaluation) -> &'static [&'static str] {
     match evaluation {
         Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Transfer(_) => &["top1", "top5"],
-        Evaluation::Health(_) | Evaluation::Robustness(_) => &[],
+        Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::FineTune(_) => &[],
     }
 }
 
@@ -219,6 +233,7 @@ pub fn protocol_of(run: &Run, evaluation: &Evaluation, encoder: Encoder) -> Stri
         Evaluation::Knn(knn) => format!("{}, {end}", banked(knn, n_train)),
         Evaluation::LinearProbe(probe) => format!("{}, {end}", linear_probe(probe, n_train)),
         Evaluation::Transfer(transfer) => transferred(transfer, &encoder),
+        Evaluation::FineTune(tuning) => format!("{}, {end}", fine_tuning(tuning, n_train)),
         Evaluation::Health(Health { layer, rankme_min, feature_std_min }) => format!(
             "RankMe and standard deviation of {n_test} images without augmentation, alignment and uniformity of two \
              augmented views of each, {}, alarm below RankMe {rankme_min} or deviation {feature_std_min}, {end}",
@@ -275,18 +290,32 @@ fn vote(knn: &Knn) -> String {
 
 fn linear_probe(probe: &LinearProbe, n_train: u32) -> String {
     let LinearProbe { epochs, batch, learning_rate, momentum, weight_decay, seed, layer, augment, labels } = probe;
+    let images = learned_from(*labels, *augment, n_train);
+    format!(
+        "linear probe of {epochs} epochs, SGD batch {batch} rate {learning_rate} momentum {momentum} decay \
+         {weight_decay} seed {seed}, {}, {images}",
+        self::layer(*layer),
+    )
+}
+
+fn fine_tuning(tuning: &FineTune, n_train: u32) -> String {
+    let FineTune { epochs, batch, learning_rate, momentum, weight_decay, seed, augment, labels } = tuning;
+    format!(
+        "fine-tuning of {epochs} epochs, encoder and linear classifier, f32 on the processor, SGD batch {batch} rate \
+         {learning_rate} Nesterov momentum {momentum} decay {weight_decay} seed {seed}, {}",
+        learned_from(*labels, *augment, n_train),
+    )
+}
+
+/// The images of a probe or a fine-tuning.
+fn learned_from(labels: f64, augment: ProbeViews, n_train: u32) -> String {
     let views = match augment {
         ProbeViews::Plain => "without augmentation",
         ProbeViews::CropAndFlip => "cropped and flipped anew every epoch",
     };
-    let images = if *labels == 1.0 {
-        format!("{n_train} train images")
+    if labels == 1.0 {
+        format!("{n_train} train images {views}")
     } else {
-        format!("{}% of the labels of {n_train} train images", labels * 100.0)
-    };
-    format!(
-        "linear probe of {epochs} epochs, SGD batch {batch} rate {learning_rate} momentum {momentum} decay \
-         {weight_decay} seed {seed}, {}, {images} {views}",
-        self::layer(*layer),
-    )
+        format!("{}% of the labels of {n_train} train images {views}", labels * 100.0)
+    }
 }

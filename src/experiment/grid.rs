@@ -12,10 +12,11 @@ use crate::experiment::path::replaced;
 use crate::experiment::preset;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::evaluate::{self, PlacedEvaluation};
+use crate::experiment::read::model::{self, ModelSection};
 use crate::experiment::read::sweep::{Axis, Factor, same_value};
 use crate::experiment::read::train::{self, TrainSection};
-use crate::experiment::read::{At, Path, Placed, dataset, model, views};
-use crate::experiment::recipe::{Augmentation, Evaluation, Model, Split};
+use crate::experiment::read::{At, Path, Placed, dataset, views};
+use crate::experiment::recipe::{Augmentation, Evaluation, Split};
 use crate::experiment::resolve::{DataPart, Parts, with_facts};
 use crate::experiment::run::Run;
 use crate::experiment::tree::Node;
@@ -54,7 +55,7 @@ pub struct Expanded {
 #[derive(Default)]
 struct Memory {
     data: Readings<DataPart>,
-    model: Readings<Model>,
+    model: Readings<ModelSection>,
     views: Readings<Placed<Vec<Augmentation>>>,
     train: Readings<TrainSection>,
     evaluate: Readings<Vec<PlacedEvaluation>>,
@@ -233,8 +234,8 @@ impl Grid<'_> {
         Some(DataPart::new(Placed { value, span: node.span }, split?, self.options, found))
     }
 
-    fn read_model(&self, picks: &[usize], found: &mut Found) -> Option<Model> {
-        self.section_or("model", picks, found, model::DEFAULT, model::model).map(|model| model.value)
+    fn read_model(&self, picks: &[usize], found: &mut Found) -> Option<ModelSection> {
+        self.section_or("model", picks, found, model::default(self.span), model::model).map(|model| model.value)
     }
 
     fn read_views(&self, picks: &[usize], found: &mut Found) -> Option<Placed<Vec<Augmentation>>> {

@@ -3,12 +3,13 @@
 //! A tag or name here is frozen: renaming one moves every key. What has no effect is left out, so that equal meanings
 //! have equal keys. Destructuring without `..` makes a new field ask for its place.
 
+mod classifier;
+
 use crate::content::{Key, Value};
 use crate::experiment::recipe::{
     Augmentation, Backbone, Backend, BatchNormScope, BlurKind, Builtin, Classification, Dataset, DecayScope,
-    Evaluation, Filter, Head, Health, HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, LinearProbe,
-    Loss, Metric, Model, Numerics, Optimizer, ProbeViews, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer,
-    Vote, WarmupForm,
+    Evaluation, Filter, Head, Health, HueKind, Initialization, Knn, LarsFlavour, Layer, LearningRate, Loss, Metric,
+    Model, Numerics, Optimizer, Robustness, Scaling, Schedule, Split, Stem, Train, Transfer, Vote, WarmupForm,
 };
 
 fn whole(number: impl Into<i128>) -> Value {
@@ -103,6 +104,7 @@ fn head(head: Head) -> Value {
             }
             Value::Record("Mlp", fields)
         }
+        Head::Classifier { n_classes: _ } => Value::tag("Classifier"),
     }
 }
 
@@ -231,6 +233,9 @@ fn loss(loss: Loss) -> Value {
             "MarginTriplet",
             vec![("margin", Value::float(margin)), ("semi_hard", Value::Bool(semi_hard))],
         ),
+        Loss::CrossEntropy { label_smoothing } => {
+            Value::Record("CrossEntropy", vec![("label_smoothing", Value::float(label_smoothing))])
+        }
     }
 }
 
@@ -323,7 +328,7 @@ pub fn backend(backend: Backend) -> Value {
 pub fn evaluation(evaluation: &Evaluation) -> Value {
     match *evaluation {
         Evaluation::Knn(knn) => Value::Record("Knn", self::knn(knn)),
-        Evaluation::LinearProbe(probe) => linear_probe(probe),
+        Evaluation::LinearProbe(probe) => classifier::linear_probe(probe),
         Evaluation::Health(Health { layer, rankme_min, feature_std_min }) => {
             let mut fields =
                 vec![("rankme_min", Value::float(rankme_min)), ("feature_std_min", Value::float(feature_std_min))];
@@ -334,13 +339,14 @@ pub fn evaluation(evaluation: &Evaluation) -> Value {
         Evaluation::Transfer(Transfer { dataset: _, facts, ref protocol }) => {
             let protocol = match *protocol {
                 Classification::Knn(knn) => Value::Record("Knn", self::knn(knn)),
-                Classification::LinearProbe(probe) => linear_probe(probe),
+                Classification::LinearProbe(probe) => classifier::linear_probe(probe),
             };
             let mut fields = vec![("protocol", protocol)];
             // A run that can be computed has looked at its data.
             fields.extend(facts.map(|facts| ("data", Value::Key(facts.digest))));
             Value::Record("Transfer", fields)
         }
+        Evaluation::FineTune(tuning) => classifier::fine_tune(tuning),
     }
 }
 
@@ -360,27 +366,6 @@ fn knn(knn: Knn) -> Vec<(&'static str, Value)> {
     }
     fields.extend(self::layer(layer));
     fields
-}
-
-fn linear_probe(probe: LinearProbe) -> Value {
-    let LinearProbe { epochs, batch, learning_rate, momentum, weight_decay, seed, layer, augment, labels } = probe;
-    let mut fields = vec![
-        ("epochs", whole(epochs)),
-        ("batch", whole(batch)),
-        ("learning_rate", Value::float(learning_rate)),
-        ("momentum", Value::float(momentum)),
-        ("weight_decay", Value::float(weight_decay)),
-        ("seed", whole(seed)),
-    ];
-    match augment {
-        ProbeViews::Plain => {}
-        ProbeViews::CropAndFlip => fields.push(("augment", Value::tag("CropAndFlip"))),
-    }
-    if labels != 1.0 {
-        fields.push(("labels", Value::float(labels)));
-    }
-    fields.extend(self::layer(layer));
-    Value::Record("LinearProbe", fields)
 }
 
 /// Evaluations of the backbone's features, the only ones there once were, say nothing of layers.

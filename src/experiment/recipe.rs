@@ -7,7 +7,8 @@
 mod evaluation;
 
 pub use evaluation::{
-    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+    Classification, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer,
+    Vote,
 };
 
 /// Where the images come from.
@@ -87,6 +88,11 @@ pub enum Head {
         bias: bool,
         /// Whether the last batch norm has a trained shift; without one it stays at 0 (google-research/simclr).
         output_shift: bool,
+    },
+    /// One linear layer with bias to the data's classes, for a loss of labels. Their number follows from the data, so no key
+    /// holds it; 0 until somebody looked at them.
+    Classifier {
+        n_classes: u32,
     },
 }
 
@@ -208,7 +214,7 @@ pub struct Train {
     pub snapshots_every_steps: Option<u64>,
 }
 
-/// What training minimises, on 2N embeddings; formulas in `ops::nt_xent` and `ops::contrastive`.
+/// What training minimises, on 2N embeddings; formulas in `ops::nt_xent`, `ops::contrastive` and `ops::cross_entropy`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Loss {
     /// SimCLR's, times `scale`; without `normalize` of dot products in place of cosines (SimCLR paper, table 5).
@@ -223,6 +229,8 @@ pub enum Loss {
     NtLogistic { semi_hard: bool },
     /// Negatives may come no nearer than `margin` beyond the positive (SimCLR paper, table 2). It has no temperature.
     MarginTriplet { margin: f64, semi_hard: bool },
+    /// Of the labels of all views, the embeddings taken for logits: no contrast but supervised learning. It has no temperature.
+    CrossEntropy { label_smoothing: f64 },
 }
 
 impl Loss {
@@ -235,8 +243,13 @@ impl Loss {
             | Loss::Dcl
             | Loss::Dclw { .. }
             | Loss::NtLogistic { .. } => true,
-            Loss::MarginTriplet { .. } => false,
+            Loss::MarginTriplet { .. } | Loss::CrossEntropy { .. } => false,
         }
+    }
+
+    /// Whether it learns from labels, and not from pairs of views.
+    pub fn has_labels(self) -> bool {
+        matches!(self, Loss::CrossEntropy { .. })
     }
 }
 

@@ -6,10 +6,11 @@ use crate::experiment::length::Length;
 use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::Placed;
 use crate::experiment::read::evaluate::PlacedEvaluation;
+use crate::experiment::read::model::ModelSection;
 use crate::experiment::read::train::{ScheduleSection, TrainSection};
 use crate::experiment::recipe::{
-    Augmentation, Backend, Classification, Dataset, Evaluation, Head, Layer, Loss, Model, Numerics, Robustness,
-    Schedule, Split, Train,
+    Augmentation, Backend, Classification, Dataset, Evaluation, FineTune, Head, Layer, LinearProbe, Loss, Model,
+    Numerics, Robustness, Schedule, Split, Train,
 };
 use crate::experiment::run::{Bookkeeping, DataFacts, Run};
 use crate::experiment::smoke;
@@ -68,7 +69,7 @@ fn facts_problem(span: Span, path: &str, error: &str) -> Problem {
 /// The sections of one cell; a section with mistakes is `None`, and what needs it is not checked.
 pub struct Parts<'a> {
     pub data: Option<&'a DataPart>,
-    pub model: Option<&'a Model>,
+    pub model: Option<&'a ModelSection>,
     pub views: Option<&'a Placed<Vec<Augmentation>>>,
     pub train: Option<&'a TrainSection>,
     pub evaluate: Option<&'a Vec<PlacedEvaluation>>,
@@ -80,14 +81,15 @@ impl Parts<'_> {
         let numerics = self.train.and_then(|train| numerics(train.numerics, options.backend, found));
         let are_pieces_right = self.train.is_none_or(|train| check_pieces(train.micro_batch, options.backend, found));
         let is_loss_right = self.train.is_none_or(|train| check_loss(train.loss, options.backend, found));
+        let are_met = self.model.zip(self.train).is_none_or(|(model, train)| check_head(model, train.loss, found));
         self.check_size(found);
         let facts = self.data.and_then(|data| data.facts);
         let trained = self.train.zip(facts).and_then(|(train, facts)| {
             let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
-            (are_pieces_right && is_loss_right)
+            (are_pieces_right && is_loss_right && are_met)
                 .then_some((train_recipe(train, &steps, numerics?, options.smoke), bookkeeping))
         });
-        let head = self.model.map(|model| model.head);
+        let head = self.model.map(|section| section.model.head);
         let evaluate = self
             .evaluate
             .zip(facts)
@@ -97,7 +99,7 @@ impl Parts<'_> {
             dataset: data.dataset.clone(),
             facts: facts?,
             split: data.split,
-            model: self.model?.clone(),
+            model: with_classes(&self.model?.model, facts?.n_classes),
             views: self.views?.value.clone(),
             train,
             evaluate: evaluate?,
@@ -112,7 +114,8 @@ impl Parts<'_> {
 
     /// Without a crop nothing brings an image to the model's side.
     fn check_size(&self, found: &mut Found) {
-        let (Some(data), Some(model), Some(views)) = (self.data, self.model, self.views) else { return };
+        let (Some(data), Some(section), Some(views)) = (self.data, self.model, self.views) else { return };
+        let model = &section.model;
         let has_crop = views.value.iter().any(|view| matches!(view, Augmentation::RandomResizedCrop { .. }));
         if has_crop || data.native_side == Some(model.side) {
             return;
@@ -159,6 +162,7 @@ fn check_loss(loss: Placed<Loss>, backend: Backend, found: &mut Found) -> bool {
         (Loss::Dclw { .. }, Backend::Cuda) => "Dclw",
         (Loss::NtLogistic { .. }, Backend::Cuda) => "NtLogistic",
         (Loss::MarginTriplet { .. }, Backend::Cuda) => "MarginTriplet",
+        (Loss::CrossEntropy { .. }, Backend::Cuda) => "CrossEntropy",
     };
     let problem = Problem::new(loss.span, "train.loss", format!("the device `cuda` does not have the loss `{name}`"));
     found.add(problem.expected("`NtXent`, with any `normalize` and `scale`; the device `cpu` has every loss"));
@@ -167,6 +171,32 @@ fn check_loss(loss: Placed<Loss>, backend: Backend, found: &mut Found) -> bool {
 
 /// Encoders of a training that are kept before its last; each is evaluated.
 const SNAPSHOTS_MAX: u64 = 1_000;
+
+/// A loss of labels takes a classifier's logits, and no other loss does.
+fn check_head(section: &ModelSection, loss: Placed<Loss>, found: &mut Found) -> bool {
+    let is_classifier = matches!(section.model.head, Head::Classifier { .. });
+    match (loss.value.has_labels(), is_classifier) {
+        (true, true) | (false, false) => return true,
+        (true, false) => {
+            let message = "`CrossEntropy` learns the classes of the data, and this head has other outputs";
+            found.add(Problem::new(loss.span, "train.loss", message).expected("`head: Classifier` in `model`"));
+        }
+        (false, true) => {
+            let message = "a `Classifier` needs a loss of labels, and this one contrasts views";
+            found.add(Problem::new(section.head, "model.head", message).expected("`loss: CrossEntropy` in `train`"));
+        }
+    }
+    false
+}
+
+/// A classifier is as wide as the data have classes.
+fn with_classes(model: &Model, n_classes: u32) -> Model {
+    let head = match model.head {
+        Head::Classifier { n_classes: _ } => Head::Classifier { n_classes },
+        other @ (Head::None | Head::Linear { .. } | Head::Mlp { .. }) => other,
+    };
+    Model { head, ..model.clone() }
+}
 
 /// What lengths come to.
 struct Steps {
@@ -288,7 +318,11 @@ fn evaluations(
 fn n_bank(evaluation: &Evaluation, n_train: u32) -> u32 {
     match evaluation {
         Evaluation::Transfer(transfer) => transfer.facts.map_or(n_train, |facts| facts.n_train),
-        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => n_train,
+        Evaluation::Knn(_)
+        | Evaluation::LinearProbe(_)
+        | Evaluation::Health(_)
+        | Evaluation::Robustness(_)
+        | Evaluation::FineTune(_) => n_train,
     }
 }
 
@@ -296,7 +330,9 @@ fn n_bank(evaluation: &Evaluation, n_train: u32) -> u32 {
 fn size(evaluation: &Evaluation) -> Option<(&'static str, u32)> {
     match evaluation {
         Evaluation::Knn(knn) | Evaluation::Robustness(Robustness { knn }) => Some(("k", knn.k)),
-        Evaluation::LinearProbe(probe) => Some(("batch", probe.batch)),
+        Evaluation::LinearProbe(LinearProbe { batch, .. }) | Evaluation::FineTune(FineTune { batch, .. }) => {
+            Some(("batch", *batch))
+        }
         Evaluation::Health(_) => None,
         Evaluation::Transfer(transfer) => match &transfer.protocol {
             Classification::Knn(knn) => Some(("protocol.k", knn.k)),
@@ -328,7 +364,7 @@ pub fn with_facts(
 fn check_layer(asked: &PlacedEvaluation, head: Head, found: &mut Found) -> bool {
     let depth = match head {
         Head::None => 0,
-        Head::Linear { .. } => 1,
+        Head::Linear { .. } | Head::Classifier { .. } => 1,
         Head::Mlp { layers, .. } => layers,
     };
     let number = match asked.value.layer() {

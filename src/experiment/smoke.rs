@@ -1,7 +1,7 @@
 //! `--smoke`: any experiment shrunk to seconds on a CPU. A shrunk run says so in its key and never stands in for the real one.
 
 use crate::experiment::recipe::{
-    Builtin, Classification, Dataset, Evaluation, Knn, LinearProbe, Loss, Robustness, Split, Transfer,
+    Builtin, Classification, Dataset, Evaluation, FineTune, Knn, LinearProbe, Loss, Robustness, Split, Transfer,
 };
 use crate::experiment::run::Bookkeeping;
 
@@ -18,6 +18,8 @@ pub const BOOKKEEPING: Bookkeeping = Bookkeeping { metrics_every_steps: 1, check
 
 const STEPS_MAX: u64 = 3;
 const PROBE_EPOCHS_MAX: u32 = 5;
+/// An epoch goes through the whole network.
+const TUNING_EPOCHS_MAX: u32 = 1;
 const BATCH_DIVISOR: u32 = 16;
 const BATCH_MIN: u32 = 4;
 
@@ -45,9 +47,12 @@ pub fn batch_in_pieces(batch: u32, n_train: u32) -> (u32, u32) {
 pub fn loss(loss: Loss) -> Loss {
     match loss {
         Loss::NtXentMemoryBank { size } => Loss::NtXentMemoryBank { size: size.div_ceil(BATCH_DIVISOR) },
-        Loss::NtXent { .. } | Loss::Dcl | Loss::Dclw { .. } | Loss::NtLogistic { .. } | Loss::MarginTriplet { .. } => {
-            loss
-        }
+        Loss::NtXent { .. }
+        | Loss::Dcl
+        | Loss::Dclw { .. }
+        | Loss::NtLogistic { .. }
+        | Loss::MarginTriplet { .. }
+        | Loss::CrossEntropy { .. } => loss,
     }
 }
 
@@ -80,6 +85,10 @@ pub fn evaluation(evaluation: &Evaluation, n_train: u32) -> Evaluation {
                 Classification::LinearProbe(probe) => Classification::LinearProbe(shrunk_probe(probe, n_train)),
             };
             Evaluation::Transfer(Transfer { protocol, ..transfer.clone() })
+        }
+        Evaluation::FineTune(tuning) => {
+            let (epochs, batch) = (tuning.epochs.min(TUNING_EPOCHS_MAX), self::batch(tuning.batch, n_train));
+            Evaluation::FineTune(FineTune { epochs, batch, ..*tuning })
         }
     }
 }

@@ -26,7 +26,7 @@ pub enum Profile {
     Model(u64),
     /// Model and kind of optimizer: the size of a checkpoint.
     Checkpoint(u64),
-    /// Model, device, data, kind of evaluation, its epochs, batch and augmentation.
+    /// Model, device, data, kind of evaluation, its epochs, batch and augmentation, and a fine-tuning's share of the labels.
     Evaluation(u64),
 }
 
@@ -66,13 +66,15 @@ impl Profile {
             StageKind::Evaluation => {
                 let work =
                     ["evaluation", "evaluation.epochs", "evaluation.batch", "evaluation.augment", "evaluation.data"];
+                // Most of a probe's time goes into features; a fine-tuning takes as long as it has images.
+                let is_tuning = leaves.iter().any(|leaf| leaf.path == "evaluation" && leaf.value == "FineTune");
                 vec![Profile::Evaluation(hash(&|leaf| match leaf.part {
                     PartKind::Pretrain => device(leaf),
                     PartKind::Data => true,
                     // A transfer holds its protocol one level below.
                     PartKind::Evaluation => {
                         let path = leaf.path.replacen("evaluation.protocol", "evaluation", 1);
-                        work.contains(&path.as_str())
+                        work.contains(&path.as_str()) || is_tuning && path == "evaluation.labels"
                     }
                 }))]
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::cost::{Forecast, Forecaster, Profile};
 use super::index::Index;
 use crate::content::Key;
-use crate::experiment::recipe::{Augmentation, Backbone, Backend, Optimizer, Stem};
+use crate::experiment::recipe::{Augmentation, Backbone, Backend, Evaluation, FineTune, LinearProbe, Optimizer, Stem};
 use crate::experiment::run::Run;
 use crate::record::{self, EpochCost, Pretrain, Provenance, Record, Stage};
 use crate::report::sample;
@@ -104,6 +104,20 @@ impl Recorded {
         let share = self.forecast(device, ask).trainings;
         (share.n_timed == 1).then_some(share.seconds)
     }
+}
+
+/// A probe on a tenth of the labels tells what one on all of them takes; of fine-tunings only one on as many does.
+#[test]
+fn a_fine_tuning_costs_by_its_labels() {
+    let profile = |evaluate: fn(f64) -> Evaluation, labels: f64| {
+        let run = Run { evaluate: vec![evaluate(labels)], ..sample::run(8, 1) };
+        Profile::all_of(&run.evaluation_preimage(&run.evaluate[0]))
+    };
+    let probe = |labels| Evaluation::LinearProbe(LinearProbe { labels, ..LinearProbe::DEFAULT });
+    let tuning = |labels| Evaluation::FineTune(FineTune { labels, ..FineTune::DEFAULT });
+    assert_eq!(profile(probe, 0.1), profile(probe, 1.0));
+    assert_ne!(profile(tuning, 0.1), profile(tuning, 1.0));
+    assert_eq!(profile(tuning, 0.1), profile(tuning, 0.1));
 }
 
 #[test]

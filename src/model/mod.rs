@@ -1,6 +1,7 @@
 //! The models: dfdx types whose shapes the compiler checks, and the Plan they are lowered to.
 
 pub mod batch_norm;
+pub mod classifier;
 pub mod conv2d;
 mod convolution;
 pub mod fuse;

@@ -6,6 +6,7 @@
 use dfdx::nn::builders::{Linear, UnbiasedLinear};
 
 use crate::experiment::recipe::{self, Stem};
+use crate::model::classifier::classifier;
 use crate::model::plan::Plan;
 use crate::model::projection_head::{LinearHead, LinearNormHead, Mlp2Head, Mlp2NormHead, Mlp3Head, Mlp3NormHead};
 use crate::model::resnet18::{FEATURES, ResNet18Cifar, ResNet18CifarPadded, ResNet18ImageNet};
@@ -21,9 +22,9 @@ pub enum NotCompiled {
     )]
     Side { stem: Stem, side: u32 },
     #[error(
-        "the projection head `{head:?}` is not compiled: expected `None`, `Linear` with an output of {outputs}, or \
-         `Mlp` with 2 or 3 layers, hidden {hidden} and output {outputs}; take one of these or add it to \
-         `model/registry.rs`",
+        "the projection head `{head:?}` is not compiled: expected `None`, `Linear` with an output of {outputs}, \
+         `Mlp` with 2 or 3 layers, hidden {hidden} and output {outputs}, or a `Classifier` of 1 to 65536 classes; take one \
+         of these or add it to `model/registry.rs`",
         hidden = list(&HIDDEN),
         outputs = list(&OUTPUTS)
     )]
@@ -89,7 +90,10 @@ fn planned(
     let plan = typed::plan(backbone, head);
     match model.head {
         recipe::Head::Mlp { output_shift: false, .. } => plan.with_held_output_shift(),
-        recipe::Head::None | recipe::Head::Linear { .. } | recipe::Head::Mlp { .. } => plan,
+        recipe::Head::None
+        | recipe::Head::Linear { .. }
+        | recipe::Head::Mlp { .. }
+        | recipe::Head::Classifier { .. } => plan,
     }
 }
 
@@ -115,6 +119,10 @@ fn head(head: recipe::Head) -> Result<Option<CompiledHead<FEATURES>>, NotCompile
             with_output!(output, O => mlp_head::<H, O>(layers, batch_norm, bias)).flatten()
         })
         .flatten(),
+        // Wide enough for the predictions of `evaluate`; a recipe that met no data has 0.
+        recipe::Head::Classifier { n_classes } => {
+            (1..=1 << 16).contains(&n_classes).then(|| classifier(n_classes as usize))
+        }
     };
     compiled.map(Some).ok_or(NotCompiled::Head { head })
 }

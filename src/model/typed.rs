@@ -38,7 +38,7 @@ pub trait TypedModel: Send + Sync {
 }
 
 /// Features of n images, F each.
-type Features<const F: usize, T> = Tensor<(usize, Const<F>), f32, Cpu, T>;
+pub(super) type Features<const F: usize, T> = Tensor<(usize, Const<F>), f32, Cpu, T>;
 
 /// n images, channels first.
 type Images<T> = Tensor<(usize, Const<3>, usize, usize), f32, Cpu, T>;
@@ -50,7 +50,7 @@ trait Backbone<const F: usize>: Tensors + Send + Sync {
 }
 
 /// A head on F features.
-trait Head<const F: usize>: Tensors + Send + Sync {
+pub(super) trait Head<const F: usize>: Tensors + Send + Sync {
     fn record(&mut self, features: Features<F, Recording>) -> Result<Recorded, CpuError>;
 }
 
@@ -118,8 +118,17 @@ pub struct CompiledBackbone<const F: usize> {
 
 /// A head the compiler has checked for F features, not built yet.
 pub struct CompiledHead<const F: usize> {
-    lower: fn(&mut Lowering, ValueId) -> ValueId,
-    build: fn() -> Box<dyn Head<F>>,
+    lower: Box<dyn Fn(&mut Lowering, ValueId) -> ValueId>,
+    build: Box<dyn Fn() -> Box<dyn Head<F>>>,
+}
+
+impl<const F: usize> CompiledHead<F> {
+    pub(super) fn new(
+        lower: impl Fn(&mut Lowering, ValueId) -> ValueId + 'static,
+        build: impl Fn() -> Box<dyn Head<F>> + 'static,
+    ) -> CompiledHead<F> {
+        CompiledHead { lower: Box::new(lower), build: Box::new(build) }
+    }
 }
 
 /// A view of side × side × 3, known to the compiler.
@@ -146,11 +155,11 @@ where
 #[allow(private_bounds)]
 pub fn head<H, const F: usize, const O: usize>() -> CompiledHead<F>
 where
-    H: BuildOnDevice<Cpu, f32> + Lower<(Const<F>,), Out = (Const<O>,)>,
+    H: BuildOnDevice<Cpu, f32> + Lower<(Const<F>,), Out = (Const<O>,)> + 'static,
     H::Built: 'static,
     ToWidth<H::Built, O>: Head<F>,
 {
-    CompiledHead { lower: H::lower, build: || Box::new(ToWidth(H::build_on_device(&Cpu::default()))) }
+    CompiledHead::new(H::lower, || Box::new(ToWidth(H::build_on_device(&Cpu::default()))))
 }
 
 /// The fused Plan of a backbone and, unless the loss sees the features themselves, a head.

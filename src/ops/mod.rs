@@ -6,6 +6,7 @@ pub mod batch_norm;
 pub mod compute_weights;
 pub mod contrastive;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod gemm;
 pub mod global_average_pool;
 pub mod kernels;

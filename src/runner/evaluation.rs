@@ -214,7 +214,9 @@ fn answer_failure(error: &AnswerError) -> Failure {
 
 fn evaluation_failure(error: &EvaluateError) -> Failure {
     let kind = match error {
-        EvaluateError::NotFinite { .. } | EvaluateError::Diverged { .. } => FailureKind::NotFinite,
+        EvaluateError::NotFinite { .. } | EvaluateError::Diverged { .. } | EvaluateError::TuningDiverged { .. } => {
+            FailureKind::NotFinite
+        }
         EvaluateError::Gpu(GpuError::OutOfMemory { .. }) => FailureKind::OutOfMemory,
         EvaluateError::Empty { .. }
         | EvaluateError::Length { .. }

@@ -166,9 +166,11 @@ impl Size {
 fn n_test_max(run: &Run) -> u32 {
     let n_test = |evaluation: &Evaluation| match evaluation {
         Evaluation::Transfer(transfer) => transfer.facts.map_or(0, |facts| facts.n_test),
-        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => {
-            run.facts.n_test
-        }
+        Evaluation::Knn(_)
+        | Evaluation::LinearProbe(_)
+        | Evaluation::Health(_)
+        | Evaluation::Robustness(_)
+        | Evaluation::FineTune(_) => run.facts.n_test,
     };
     run.evaluate.iter().map(n_test).max().unwrap_or(0)
 }

@@ -147,8 +147,7 @@ fn train_and_prepare<'a>(
     let under_way = runner.interrupt.training();
     let mut attempt = |resume: Option<&[u8]>| {
         let mut reporter = Reporter::new(claim, runner, journal);
-        let images = &dataset.train.images;
-        let result = train::pretrain(run, images, executor.as_mut(), &runner.pool, resume, &mut reporter);
+        let result = train::pretrain(run, &dataset.train, executor.as_mut(), &runner.pool, resume, &mut reporter);
         if let Err(TrainError::Interrupted { step }) = &result {
             reporter.stopped(step + 1);
         }
@@ -233,6 +232,7 @@ fn setting(runner: &Runner, run: &Run) -> Setting {
 pub fn setting_on(run: &Run, threads: usize, device: usize) -> Setting {
     Setting {
         batch: run.train.batch as usize,
+        n_views: 2,
         micro_batch: run.train.micro_batch.map(|images| images as usize),
         loss: run.train.loss,
         temperature: run.train.temperature as f32,

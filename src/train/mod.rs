@@ -9,7 +9,7 @@ mod resident;
 
 use std::time::Instant;
 
-use crate::data::Images;
+use crate::data::LabelledImages;
 use crate::device::Pool;
 use crate::executor::{Executor, ExecutorError, State};
 use crate::experiment::run::Run;
@@ -95,10 +95,10 @@ fn initial(executor: &dyn Executor, run: &Run, pool: &Pool) -> Checkpoint {
     Checkpoint::of(State { parameters, buffers, optimizer, bank, step: 0 })
 }
 
-/// Trains `run`'s encoder on `images`, from its start or from the bytes a watcher kept.
+/// Trains `run`'s encoder on `data`, whose labels a loss of labels alone looks at, from its start or from the bytes a watcher kept.
 pub fn pretrain(
     run: &Run,
-    images: &Images,
+    data: &LabelledImages,
     executor: &mut dyn Executor,
     pool: &Pool,
     resume: Option<&[u8]>,
@@ -112,9 +112,9 @@ pub fn pretrain(
     executor.load(&start.state);
     watcher.start(start.state.step);
     if executor.resident().is_some() {
-        resident::train(&mut course, images, executor, start.state.step, watcher)?;
+        resident::train(&mut course, &data.images, executor, start.state.step, watcher)?;
     } else {
-        train(&mut course, images, executor, pool, start.state.step, watcher)?;
+        train(&mut course, data, executor, pool, start.state.step, watcher)?;
     }
     course.finish(executor)
 }
@@ -122,7 +122,7 @@ pub fn pretrain(
 /// The loop: views made here, one step after another.
 fn train(
     course: &mut Course,
-    images: &Images,
+    data: &LabelledImages,
     executor: &mut dyn Executor,
     pool: &Pool,
     start: u64,
@@ -135,9 +135,15 @@ fn train(
     for step in start..run.train.length_steps {
         let began = Instant::now();
         let epoch = course.order.epoch_of(step);
-        pipeline.batch(images, course.order.examples(step), epoch, pool, &mut views);
+        let examples = course.order.examples(step);
+        pipeline.batch(&data.images, examples, epoch, pool, &mut views);
+        let labels: Vec<u32> = if run.train.loss.has_labels() {
+            examples.iter().map(|&example| data.labels[example as usize]).collect()
+        } else {
+            Vec::new()
+        };
         let viewed = Instant::now();
-        let loss = f64::from(executor.forward_backward(&views)?);
+        let loss = f64::from(executor.forward_backward_labelled(&views, &labels)?);
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { what: "the loss", step });
         }

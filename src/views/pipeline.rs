@@ -34,6 +34,8 @@ pub mod view {
     pub const HEALTH: [u8; 2] = [3, 4];
     /// Under one augmentation alone.
     pub const ROBUSTNESS: u8 = 5;
+    /// Of the images that a fine-tuning learns from.
+    pub const FINE_TUNE: u8 = 6;
 }
 
 /// Augmentations made ready for views of one side and one seed.

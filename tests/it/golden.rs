@@ -165,6 +165,7 @@ fn run(optimizer: &str) -> Run {
 fn executor(run: &Run, pool: &Pool) -> Box<dyn Executor> {
     let setting = Setting {
         batch: run.train.batch as usize,
+        n_views: 2,
         micro_batch: None,
         loss: run.train.loss,
         temperature: run.train.temperature as f32,
@@ -204,7 +205,9 @@ fn training_digest(optimizer: &str, pool: &Pool) -> Key {
     run.bookkeeping.checkpoint_every_steps = u64::MAX;
     let mut executor = executor(&run, pool);
     let images = images(run.facts.n_train as usize);
-    let trained = train::pretrain(&run, &images, executor.as_mut(), pool, None, &mut Silent).expect("a training");
+    // No loss of these looks at labels.
+    let data = LabelledImages { images, labels: Vec::new() };
+    let trained = train::pretrain(&run, &data, executor.as_mut(), pool, None, &mut Silent).expect("a training");
     assert_eq!((trained.checkpoint.state.step, trained.history.steps.len()), (3, 3));
     let mut hasher = Key::hasher();
     hasher.update(&trained.checkpoint.to_bytes(executor.plan()).expect("a checkpoint"));

@@ -22,6 +22,7 @@ mod resume;
 mod signals;
 mod snapshots;
 mod store_commands;
+mod supervised;
 
 mod tidy;
 mod verify;

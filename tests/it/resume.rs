@@ -70,6 +70,7 @@ fn sitting(
 ) -> (Result<Trained, TrainError>, Keeper, Box<dyn Executor>) {
     let setting = Setting {
         batch: run.train.batch as usize,
+        n_views: 2,
         micro_batch: None,
         loss: run.train.loss,
         temperature: run.train.temperature as f32,
@@ -83,7 +84,7 @@ fn sitting(
     let mut keeper =
         Keeper { leave_after: leave.0, request: leave.1, done: 0, started: 0, kept: None, snapshots: Vec::new() };
     let pool = Pool::new(2);
-    let result = pretrain(run, &dataset.train.images, executor.as_mut(), &pool, resume, &mut keeper);
+    let result = pretrain(run, &dataset.train, executor.as_mut(), &pool, resume, &mut keeper);
     (result, keeper, executor)
 }
 

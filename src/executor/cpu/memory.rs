@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::executor::cpu::N_VIEWS;
 use crate::executor::cpu::step::Pieces;
 use crate::executor::schedule::Schedule;
 use crate::executor::{self, ExecutorError, Setting};
@@ -24,10 +23,10 @@ pub fn parts<const N: usize>(arena: &mut [f32], ranges: [Range<usize>; N]) -> [&
 
 /// Bytes that an executor of `plan` takes, known without allocating them; the loss works in a little more.
 pub fn needed_bytes(plan: &Plan, setting: &Setting) -> u64 {
-    let training = Schedule::training(plan, N_VIEWS * setting.piece(), N_VIEWS);
+    let training = Schedule::training(plan, setting.n_views * setting.piece(), setting.n_views);
     let evaluation = Schedule::evaluation(plan, EVALUATION_IMAGES);
     let n_slots = optimizer::slots(&setting.optimizer, 0).len();
-    let projections = N_VIEWS * setting.batch * plan.projection_width();
+    let projections = setting.n_views * setting.batch * plan.projection_width();
     let floats = training.arena_len.max(evaluation.arena_len)
         + training.longest_scratch(plan)
         + plan.n_parameters() * (2 + n_slots)

@@ -1,6 +1,6 @@
 //! The `cpu` executor: a Plan on the processor's threads, f32, the same bits for any number of them.
 //!
-//! Both views of a piece (the whole batch, or a micro-batch) go through every operation together; only batch-norm
+//! All views of a piece (the whole batch, or a micro-batch) go through every operation together; only batch-norm
 //! statistics are each view's own. All memory is one arena whose places are given before the first step.
 
 mod backward;
@@ -20,14 +20,11 @@ use crate::device::{self, Pool};
 use crate::executor::cpu::memory::{EVALUATION_IMAGES, n_winners};
 use crate::executor::cpu::step::Pieces;
 use crate::executor::schedule::Schedule;
-use crate::executor::{Executor, ExecutorError, Phases, Setting, State, UpdateNorms, check};
+use crate::executor::{Executor, ExecutorError, N_VIEWS, Phases, Setting, State, UpdateNorms, check, check_labels};
 use crate::model::plan::{Op, Plan};
 use crate::ops::batch_norm::{Normalization, Statistics};
 use crate::ops::contrastive::Objective;
 use crate::ops::optimizer;
-
-/// Views an image: the batch of every training operation is this many times `Setting::piece`.
-const N_VIEWS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
@@ -95,17 +92,20 @@ impl CpuExecutor {
             let (batch, images) = (setting.batch, setting.piece());
             return Err(ExecutorError::Device(format!("a batch of {batch} does not come in pieces of {images}")));
         }
+        if setting.n_views == 0 || setting.n_views != N_VIEWS && !setting.loss.has_labels() {
+            return Err(ExecutorError::Device(format!("a contrast of {} views an image", setting.n_views)));
+        }
         if let Some(refusal) = check::refusal(&plan) {
             return Err(ExecutorError::Device(refusal));
         }
         Memory::of(&plan, setting).ensure_available(&plan, setting)?;
-        let training = Schedule::training(&plan, N_VIEWS * setting.piece(), N_VIEWS);
+        let training = Schedule::training(&plan, setting.n_views * setting.piece(), setting.n_views);
         let evaluation = Schedule::evaluation(&plan, EVALUATION_IMAGES);
         let normalizations = plan.ops.iter().map(|op| normalization(op, &training, setting)).collect();
         let n_parameters = plan.n_parameters();
         let mut buffers = Vec::with_capacity(plan.n_buffers());
         plan.buffers.iter().for_each(|buffer| buffers.extend(std::iter::repeat_n(buffer.initial, buffer.len)));
-        let (n_rows, width) = (N_VIEWS * setting.batch, plan.projection_width());
+        let (n_rows, width) = (setting.n_views * setting.batch, plan.projection_width());
         Ok(CpuExecutor {
             pool: Arc::new(Pool::new(setting.threads)),
             arena: vec![0.0; training.arena_len.max(evaluation.arena_len)],
@@ -199,12 +199,13 @@ impl Executor for CpuExecutor {
         }
     }
 
-    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
-        let expected = N_VIEWS * self.setting.batch * self.plan.shape(self.plan.input).len();
+    fn forward_backward_labelled(&mut self, views: &[f32], labels: &[u32]) -> Result<f32, ExecutorError> {
+        let expected = self.setting.n_views * self.setting.batch * self.plan.shape(self.plan.input).len();
         if views.len() != expected {
             return Err(ExecutorError::Device(format!("expected {expected} numbers of views, found {}", views.len())));
         }
-        Ok(self.in_pool(|executor| executor.train(views)))
+        check_labels(self.setting.loss, labels, self.setting.batch, self.plan.projection_width())?;
+        Ok(self.in_pool(|executor| executor.train(views, labels)))
     }
 
     fn update(&mut self, learning_rate: f64) {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::executor::Setting;
 use crate::executor::cpu::memory::parts;
-use crate::executor::cpu::{CpuExecutor, N_VIEWS, Pass};
+use crate::executor::cpu::{CpuExecutor, Pass};
 use crate::model::plan::Plan;
 
 /// Numbers that one thread adds at a time.
@@ -14,7 +14,7 @@ const ADDED_AT_ONCE: usize = 1 << 14;
 
 /// What a step in several pieces keeps beyond one piece; empty where there is one.
 pub struct Pieces {
-    /// 2·batch × projection width.
+    /// Views of a batch × projection width.
     projection_gradients: Vec<f32>,
     /// Sums over the pieces so far, as long as the parameters.
     gradient_total: Vec<f32>,
@@ -35,17 +35,21 @@ impl Pieces {
         if setting.piece() == setting.batch {
             return [0; 2];
         }
-        [N_VIEWS * setting.batch * plan.projection_width(), plan.n_parameters()]
+        [setting.n_views * setting.batch * plan.projection_width(), plan.n_parameters()]
     }
 }
 
 impl CpuExecutor {
-    /// Fills the gradients, moves the running statistics, returns the loss. `views`: 2·batch images, first views first.
-    pub(super) fn train(&mut self, views: &[f32]) -> f32 {
-        if self.setting.piece() == self.setting.batch { self.in_one_piece(views) } else { self.in_pieces(views) }
+    /// Fills the gradients, moves the running statistics, returns the loss. `views`: those of a batch, first views first.
+    pub(super) fn train(&mut self, views: &[f32], labels: &[u32]) -> f32 {
+        if self.setting.piece() == self.setting.batch {
+            self.in_one_piece(views, labels)
+        } else {
+            self.in_pieces(views, labels)
+        }
     }
 
-    fn in_one_piece(&mut self, views: &[f32]) -> f32 {
+    fn in_one_piece(&mut self, views: &[f32], labels: &[u32]) -> f32 {
         let began = Instant::now();
         let input = self.training.batch(self.plan.input);
         input.from_images(views, &mut self.arena[self.training.value(self.plan.input)]);
@@ -56,7 +60,7 @@ impl CpuExecutor {
             (self.training.value(self.plan.projection), self.training.gradient(self.plan.projection));
         let [projections, gradient] = parts(&mut self.arena, [value, gradient]);
         self.projections.copy_from_slice(projections);
-        let loss = self.objective.forward_backward(self.step, projections, gradient, &self.pool);
+        let loss = self.objective.forward_backward((self.step, labels), projections, gradient, &self.pool);
         self.phases.loss += began.elapsed();
         self.timed_backward();
         loss
@@ -64,7 +68,7 @@ impl CpuExecutor {
 
     /// The loss of the whole batch though the network sees a piece of it at a time: all embeddings first, then the loss and its
     /// gradient, then each piece once more, forward and backward (gradient caching, Gao et al. 2021).
-    fn in_pieces(&mut self, views: &[f32]) -> f32 {
+    fn in_pieces(&mut self, views: &[f32], labels: &[u32]) -> f32 {
         let n_pieces = self.setting.batch / self.setting.piece();
         for piece in 0..n_pieces {
             self.forward_piece(views, piece, Pass::Training);
@@ -72,7 +76,7 @@ impl CpuExecutor {
         }
         let began = Instant::now();
         let gradients = &mut self.pieces.projection_gradients;
-        let loss = self.objective.forward_backward(self.step, &self.projections, gradients, &self.pool);
+        let loss = self.objective.forward_backward((self.step, labels), &self.projections, gradients, &self.pool);
         self.phases.loss += began.elapsed();
         self.pieces.gradient_total.fill(0.0);
         for piece in 0..n_pieces {
@@ -99,14 +103,14 @@ impl CpuExecutor {
     }
 
     /// For each view where the rows of a piece start: (in the piece, in the whole batch).
-    fn rows_of_piece(&self, piece: usize) -> [(usize, usize); N_VIEWS] {
+    fn rows_of_piece(&self, piece: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (batch, images) = (self.setting.batch, self.setting.piece());
-        std::array::from_fn(|view| (view * images, view * batch + piece * images))
+        (0..self.setting.n_views).map(move |view| (view * images, view * batch + piece * images))
     }
 
     fn take_views(&mut self, views: &[f32], piece: usize) {
-        let (rows, images) = (self.rows_of_piece(piece), self.setting.piece());
-        let in_batch = |row: usize| rows[row / images].1 + row % images;
+        let (batch, images) = (self.setting.batch, self.setting.piece());
+        let in_batch = |row: usize| row / images * batch + piece * images + row % images;
         let input = self.training.batch(self.plan.input);
         input.from_images_at(views, in_batch, &mut self.arena[self.training.value(self.plan.input)]);
     }

@@ -1,8 +1,8 @@
 //! Where everything of a training lies on the device: one block, laid out before it is asked for.
 
 use crate::device::gpu::{Address, Element};
-use crate::executor::cuda::network::{N_VIEWS, Network, Pass, evaluation_images};
-use crate::executor::{self, Setting};
+use crate::executor::cuda::network::{Network, Pass, evaluation_images};
+use crate::executor::{self, N_VIEWS, Setting};
 use crate::experiment::recipe;
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::conv2d;
@@ -149,7 +149,8 @@ pub fn kernels_of(loss: recipe::Loss) -> Option<(bool, f64)> {
         | recipe::Loss::Dcl
         | recipe::Loss::Dclw { .. }
         | recipe::Loss::NtLogistic { .. }
-        | recipe::Loss::MarginTriplet { .. } => None,
+        | recipe::Loss::MarginTriplet { .. }
+        | recipe::Loss::CrossEntropy { .. } => None,
     }
 }
 

@@ -19,9 +19,9 @@ use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node, Source, bytes_of_f32, f32_of_bytes, loaded};
 pub use crate::executor::cuda::convolutions::{convolutions, convolutions_of_model};
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, largest_batch, needed_bytes, view_bytes};
-use crate::executor::cuda::network::{N_VIEWS, Network, Pass, Placed, evaluation_images};
+use crate::executor::cuda::network::{Network, Pass, Placed, evaluation_images};
 use crate::executor::cuda::resident::Attached;
-use crate::executor::{Executor, ExecutorError, Resident, Setting, State, UpdateNorms, check};
+use crate::executor::{Executor, ExecutorError, N_VIEWS, Resident, Setting, State, UpdateNorms, check};
 use crate::experiment::recipe::Model;
 use crate::model::plan::Plan;
 use crate::model::registry;
@@ -265,7 +265,7 @@ impl Executor for CudaExecutor {
         self.try_save().expect(DEVICE_FAILS)
     }
 
-    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
+    fn forward_backward_labelled(&mut self, views: &[f32], _labels: &[u32]) -> Result<f32, ExecutorError> {
         let expected = N_VIEWS * self.network.setting.batch * self.network.plan.shape(self.network.plan.input).len();
         if views.len() != expected {
             return Err(ExecutorError::Device(format!("expected {expected} numbers of views, found {}", views.len())));

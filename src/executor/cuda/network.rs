@@ -1,9 +1,9 @@
 //! A Plan as nodes: forward in training and in evaluation, and backward. Pure: places in, nodes out.
 
 use crate::device::gpu::{Address, Element, Node};
-use crate::executor::Setting;
 use crate::executor::cuda::memory::Memory;
 use crate::executor::schedule::{Flow, Schedule, read_by_backward};
+use crate::executor::{N_VIEWS, Setting};
 use crate::experiment::recipe::{BatchNormScope, Numerics};
 use crate::model::plan::{Op, ParameterId, ParameterKind, Plan, PoolKind, ValueId};
 use crate::ops::batch_norm::cuda::{Backward, Norm, Parts};
@@ -12,9 +12,6 @@ use crate::ops::conv2d::cuda::Layer;
 use crate::ops::kernels::Delivery;
 use crate::ops::pool2d::cuda::Pooling;
 use crate::ops::{activation, batch_norm, conv2d, global_average_pool, linear, pool2d};
-
-/// Views an image.
-pub const N_VIEWS: usize = 2;
 
 /// Images evaluated at once, at most.
 const EVALUATION_IMAGES_MAX: usize = 512;

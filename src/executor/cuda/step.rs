@@ -1,9 +1,10 @@
 //! Gradients and updates as nodes: what a step is made of once its views are there.
 
 use crate::device::gpu::{Address, Node};
+use crate::executor::N_VIEWS;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::cuda::memory::{LOSSES, loss, view_bytes};
-use crate::executor::cuda::network::{N_VIEWS, Pass};
+use crate::executor::cuda::network::Pass;
 use crate::ops::nt_xent::cuda as nt_xent;
 use crate::ops::optimizer::cuda::{self as update, Places, Update};
 use crate::ops::{compute_weights, precision};

@@ -1,5 +1,6 @@
 //! The typed model trained through dfdx's own tape: slow, obviously right, the oracle of the other executors.
 
+mod cross_entropy;
 mod loss;
 mod nt_xent;
 
@@ -8,7 +9,7 @@ use dfdx::tensor::CpuError;
 use dfdx::tensor_ops::{Backward, TryConcatAlong};
 
 use crate::device::Pool;
-use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms};
+use crate::executor::{Executor, ExecutorError, Setting, State, UpdateNorms, check_labels};
 use crate::experiment::recipe::{self, BatchNormScope};
 use crate::model::plan::Plan;
 use crate::model::registry::{self, NotCompiled};
@@ -65,13 +66,13 @@ struct Pass {
 
 fn forward_backward(
     model: &mut dyn TypedModel,
-    views: &[f32],
+    (views, labels): (&[f32], &[u32]),
     setting: &Setting,
     bank: &[f32],
 ) -> Result<Pass, CpuError> {
     let projections = project(model, views, setting.batch_norm_scope)?;
     let values = projections.as_vec();
-    let (loss, recorded) = loss::record(projections, setting, bank)?;
+    let (loss, recorded) = loss::record(projections, setting, (bank, labels))?;
     let gradients = model.gradients(&recorded.try_backward()?);
     Ok(Pass { loss, projections: values, gradients })
 }
@@ -110,8 +111,10 @@ impl Executor for ReferenceExecutor {
         State { parameters, buffers, optimizer: self.slots.clone(), bank: self.bank.clone(), step: self.step }
     }
 
-    fn forward_backward(&mut self, views: &[f32]) -> Result<f32, ExecutorError> {
+    fn forward_backward_labelled(&mut self, views: &[f32], labels: &[u32]) -> Result<f32, ExecutorError> {
+        check_labels(self.setting.loss, labels, self.setting.batch, self.plan().projection_width())?;
         let (model, setting, bank) = (self.model.as_mut(), &self.setting, &self.bank);
+        let views = (views, labels);
         let pass = self.pool.install(|| forward_backward(model, views, setting, bank)).map_err(device_error)?;
         if !self.bank.is_empty() {
             let width = self.model.plan().projection_width();

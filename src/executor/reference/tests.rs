@@ -101,6 +101,7 @@ fn golden_run(golden: &Value) -> GoldenRun {
     let sgd = &golden["sgd"];
     let setting = Setting {
         batch: n,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: number(&golden["temperature"]) as f32,
@@ -185,6 +186,7 @@ fn twin_executor(scope: BatchNormScope, threads: usize) -> ReferenceExecutor {
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
     let setting = Setting {
         batch: 6,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,
@@ -328,6 +330,7 @@ fn models_of_several_sides_evaluate() {
         let model = Model { backbone: Backbone::ResNet18 { stem }, side, head: Head::None, initialization };
         let setting = Setting {
             batch: 1,
+            n_views: 2,
             micro_batch: None,
             loss: Loss::NT_XENT,
             temperature: 0.5,

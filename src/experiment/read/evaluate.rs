@@ -5,7 +5,8 @@ use crate::experiment::problem::{Found, Problem, Span};
 use crate::experiment::read::scalar::{below_one, count, not_negative, positive, real, whole};
 use crate::experiment::read::{At, Fields, dataset, list, unit, variant};
 use crate::experiment::recipe::{
-    Classification, Evaluation, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer, Vote,
+    Classification, Evaluation, FineTune, Health, Knn, Layer, LinearProbe, Metric, ProbeViews, Robustness, Transfer,
+    Vote,
 };
 use crate::experiment::tree::Kind;
 
@@ -33,7 +34,11 @@ type Asked = Vec<(Evaluation, [Span; 2])>;
 fn are_same(one: &Evaluation, other: &Evaluation) -> bool {
     let dataset = |evaluation: &Evaluation| match evaluation {
         Evaluation::Transfer(transfer) => Some(transfer.dataset.clone()),
-        Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) => None,
+        Evaluation::Knn(_)
+        | Evaluation::LinearProbe(_)
+        | Evaluation::Health(_)
+        | Evaluation::Robustness(_)
+        | Evaluation::FineTune(_) => None,
     };
     meaning::evaluation(one) == meaning::evaluation(other) && dataset(one) == dataset(other)
 }
@@ -55,6 +60,7 @@ pub fn evaluate(at: &At, found: &mut Found) -> Option<Vec<PlacedEvaluation>> {
                 ("Health", health),
                 ("Robustness", robustness),
                 ("Transfer", transfer),
+                ("FineTune", fine_tune),
             ],
         )?;
         Some((asked, at.node.span))
@@ -174,12 +180,8 @@ fn probe(fields: &mut Fields) -> Option<(LinearProbe, [Span; 2])> {
     let momentum = fields.optional("momentum", default.momentum, below_one);
     let weight_decay = fields.optional("weight_decay", default.weight_decay, not_negative);
     let seed = fields.optional("seed", default.seed, |at, found| whole(at, found, 0..=u64::MAX));
-    let augment = fields.optional("augment", default.augment, |at, found| {
-        unit(at, found, &[("None", ProbeViews::Plain), ("CropAndFlip", ProbeViews::CropAndFlip)])
-    });
-    let labels = fields.optional("labels", default.labels, |at, found| {
-        real(at, found, "a share above 0 and at most 1", |share| share > 0.0 && share <= 1.0)
-    });
+    let augment = fields.optional("augment", default.augment, augment);
+    let labels = fields.optional("labels", default.labels, share);
     let layer = fields.placed("layer", default.layer, self::layer);
     let (batch, layer) = (batch?, layer?);
     let probe = LinearProbe {
@@ -194,6 +196,40 @@ fn probe(fields: &mut Fields) -> Option<(LinearProbe, [Span; 2])> {
         labels: labels?,
     };
     Some((probe, [batch.span, layer.span]))
+}
+
+fn augment(at: &At, found: &mut Found) -> Option<ProbeViews> {
+    unit(at, found, &[("None", ProbeViews::Plain), ("CropAndFlip", ProbeViews::CropAndFlip)])
+}
+
+/// Of the labels.
+fn share(at: &At, found: &mut Found) -> Option<f64> {
+    real(at, found, "a share above 0 and at most 1", |share| share > 0.0 && share <= 1.0)
+}
+
+fn fine_tune(fields: &mut Fields) -> Option<Asked> {
+    let (default, span) = (FineTune::DEFAULT, fields.span());
+    let epochs = fields.optional("epochs", default.epochs, |at, found| count(at, found, 1..=100_000));
+    // A batch norm of one image has no statistics.
+    let batch = fields.placed("batch", default.batch, |at, found| count(at, found, 2..=1 << 20));
+    let learning_rate = fields.optional("learning_rate", default.learning_rate, not_negative);
+    let momentum = fields.optional("momentum", default.momentum, below_one);
+    let weight_decay = fields.optional("weight_decay", default.weight_decay, not_negative);
+    let seed = fields.optional("seed", default.seed, |at, found| whole(at, found, 0..=u64::MAX));
+    let augment = fields.optional("augment", default.augment, augment);
+    let labels = fields.optional("labels", default.labels, share);
+    let batch = batch?;
+    let tuning = FineTune {
+        epochs: epochs?,
+        batch: batch.value,
+        learning_rate: learning_rate?,
+        momentum: momentum?,
+        weight_decay: weight_decay?,
+        seed: seed?,
+        augment: augment?,
+        labels: labels?,
+    };
+    Some(vec![(Evaluation::FineTune(tuning), [batch.span, span])])
 }
 
 fn health(fields: &mut Fields) -> Option<Asked> {

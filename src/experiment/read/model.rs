@@ -1,6 +1,6 @@
 //! The section `model`. Models are compiled types: the sizes listed here are those that were compiled.
 
-use crate::experiment::problem::Found;
+use crate::experiment::problem::{Found, Span};
 use crate::experiment::read::scalar::{boolean, whole};
 use crate::experiment::read::{At, Fields, record, unit, variant};
 use crate::experiment::recipe::{Backbone, Head, Initialization, Model, Stem};
@@ -21,11 +21,23 @@ pub const DEFAULT: Model = Model {
     initialization: Initialization::Torchvision,
 };
 
-pub fn model(at: &At, found: &mut Found) -> Option<Model> {
+/// What the section says, before the data say how many classes there are, and where it says the head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSection {
+    pub model: Model,
+    pub head: Span,
+}
+
+/// Where a file has no such section.
+pub fn default(span: Span) -> ModelSection {
+    ModelSection { model: DEFAULT, head: span }
+}
+
+pub fn model(at: &At, found: &mut Found) -> Option<ModelSection> {
     record(at, found, "Model", |fields| {
         let backbone = fields.optional("backbone", DEFAULT.backbone, backbone);
         let side = fields.optional("side", DEFAULT.side, |at, found| compiled(at, found, &SIDES));
-        let head = fields.optional("head", DEFAULT.head, head);
+        let head = fields.placed("head", DEFAULT.head, head);
         let initialization = fields.optional("initialization", DEFAULT.initialization, |at, found| {
             let table = [
                 ("Torchvision", Initialization::Torchvision),
@@ -35,7 +47,9 @@ pub fn model(at: &At, found: &mut Found) -> Option<Model> {
             ];
             unit(at, found, &table)
         });
-        Some(Model { backbone: backbone?, side: side?, head: head?, initialization: initialization? })
+        let head = head?;
+        let model = Model { backbone: backbone?, side: side?, head: head.value, initialization: initialization? };
+        Some(ModelSection { model, head: head.span })
     })
 }
 
@@ -52,7 +66,9 @@ fn resnet18(fields: &mut Fields) -> Option<Backbone> {
 }
 
 fn head(at: &At, found: &mut Found) -> Option<Head> {
-    variant(at, found, &[("None", |_| Some(Head::None)), ("Linear", linear), ("Mlp", mlp)])
+    let classifier: fn(&mut Fields) -> Option<Head> = |_| Some(Head::Classifier { n_classes: 0 });
+    let none: fn(&mut Fields) -> Option<Head> = |_| Some(Head::None);
+    variant(at, found, &[("None", none), ("Linear", linear), ("Mlp", mlp), ("Classifier", classifier)])
 }
 
 fn linear(fields: &mut Fields) -> Option<Head> {

@@ -88,6 +88,7 @@ fn loss(at: &At, found: &mut Found) -> Option<Loss> {
             ("Dclw", dclw),
             ("NtLogistic", nt_logistic),
             ("MarginTriplet", margin_triplet),
+            ("CrossEntropy", cross_entropy),
         ],
     )
 }
@@ -122,6 +123,11 @@ fn margin_triplet(fields: &mut Fields) -> Option<Loss> {
     });
     let semi_hard = fields.optional("semi_hard", false, boolean);
     Some(Loss::MarginTriplet { margin: margin?, semi_hard: semi_hard? })
+}
+
+fn cross_entropy(fields: &mut Fields) -> Option<Loss> {
+    let label_smoothing = fields.optional("label_smoothing", 0.0, below_one);
+    Some(Loss::CrossEntropy { label_smoothing: label_smoothing? })
 }
 
 fn batch_norm_scope(at: &At, found: &mut Found) -> Option<BatchNormScope> {

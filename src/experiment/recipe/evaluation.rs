@@ -11,6 +11,7 @@ pub enum Evaluation {
     Health(Health),
     Robustness(Robustness),
     Transfer(Transfer),
+    FineTune(FineTune),
 }
 
 /// What learns from labelled features and tells others apart.
@@ -78,13 +79,29 @@ pub struct LinearProbe {
     pub labels: f64,
 }
 
-/// What a probe's training images look like.
+/// What the training images of a probe or a fine-tuning look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeViews {
     /// As evaluations see them: features are computed once.
     Plain,
     /// A random crop of 8 to 100 % of the area and a flip, anew every epoch (SimCLR paper, appendix B.6).
     CropAndFlip,
+}
+
+/// All of the encoder trained on with a linear classifier behind it, from the run's weights and a classifier of zeros: SGD with
+/// Nesterov momentum, cosine learning rate, cross entropy on the labels of one view an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FineTune {
+    pub epochs: u32,
+    pub batch: u32,
+    /// Peak rate, scaled linearly by batch/256.
+    pub learning_rate: f64,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub seed: u64,
+    pub augment: ProbeViews,
+    /// Share of each class's training images whose labels may be used, at least one a class.
+    pub labels: f64,
 }
 
 /// How far features use the space they have, and an alarm where they do not.
@@ -119,7 +136,9 @@ impl Evaluation {
         match *self {
             Evaluation::Knn(knn) => Some(Classification::Knn(knn)),
             Evaluation::LinearProbe(probe) => Some(Classification::LinearProbe(probe)),
-            Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) => None,
+            Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) | Evaluation::FineTune(_) => {
+                None
+            }
         }
     }
 
@@ -127,7 +146,7 @@ impl Evaluation {
     pub fn is_of_snapshots(&self) -> bool {
         match self {
             Evaluation::Knn(_) | Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Transfer(_) => true,
-            Evaluation::Robustness(_) => false,
+            Evaluation::Robustness(_) | Evaluation::FineTune(_) => false,
         }
     }
 
@@ -138,6 +157,7 @@ impl Evaluation {
             Evaluation::LinearProbe(probe) => probe.layer,
             Evaluation::Health(health) => health.layer,
             Evaluation::Transfer(transfer) => transfer.protocol.layer(),
+            Evaluation::FineTune(_) => Layer::Backbone,
         }
     }
 }
@@ -183,6 +203,22 @@ impl LinearProbe {
         seed: 0,
         layer: Layer::Backbone,
         augment: ProbeViews::Plain,
+        labels: 1.0,
+    };
+}
+
+impl FineTune {
+    /// The SimCLR paper, appendix B.5: Nesterov momentum 0.9, rate 0.05 · batch/256, no warm-up, no weight decay, crops and flips
+    /// alone; 30 epochs as there for a tenth of the labels, where a hundredth has 60. The batch is that of Lightly's protocol, and
+    /// the cosine both Lightly's and google-research/simclr's.
+    pub const DEFAULT: FineTune = FineTune {
+        epochs: 30,
+        batch: 256,
+        learning_rate: 0.05,
+        momentum: 0.9,
+        weight_decay: 0.0,
+        seed: 0,
+        augment: ProbeViews::CropAndFlip,
         labels: 1.0,
     };
 }

@@ -114,7 +114,11 @@ fn lars(change: fn(&mut [f64; 3], &mut LarsFlavour, &mut DecayScope)) -> Optimiz
 fn probe(run: &mut Run) -> &mut LinearProbe {
     match &mut run.evaluate[1] {
         Evaluation::LinearProbe(probe) => probe,
-        Evaluation::Knn(_) | Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) => {
+        Evaluation::Knn(_)
+        | Evaluation::Health(_)
+        | Evaluation::Robustness(_)
+        | Evaluation::Transfer(_)
+        | Evaluation::FineTune(_) => {
             panic!("the second evaluation is a probe")
         }
     }
@@ -123,7 +127,11 @@ fn probe(run: &mut Run) -> &mut LinearProbe {
 fn knn(run: &mut Run) -> &mut Knn {
     match &mut run.evaluate[0] {
         Evaluation::Knn(knn) => knn,
-        Evaluation::LinearProbe(_) | Evaluation::Health(_) | Evaluation::Robustness(_) | Evaluation::Transfer(_) => {
+        Evaluation::LinearProbe(_)
+        | Evaluation::Health(_)
+        | Evaluation::Robustness(_)
+        | Evaluation::Transfer(_)
+        | Evaluation::FineTune(_) => {
             panic!("the first evaluation is a k-NN")
         }
     }

@@ -10,6 +10,7 @@ mod presets;
 mod robustness;
 mod shipped;
 mod snapshots;
+mod supervised;
 mod sweeps;
 mod texts;
 

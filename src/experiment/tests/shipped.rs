@@ -8,7 +8,7 @@ use crate::experiment::recipe::{
 use crate::experiment::run::Run;
 use crate::experiment::{Experiment, LoadOptions, load};
 
-const SHIPPED: [(&str, &str, usize); 20] = [
+const SHIPPED: [(&str, &str, usize); 21] = [
     ("smoke", include_str!("../../../experiments/smoke.ron"), 2),
     ("batchsize", include_str!("../../../experiments/batchsize.ron"), 10),
     ("temperature", include_str!("../../../experiments/temperature.ron"), 8),
@@ -29,6 +29,7 @@ const SHIPPED: [(&str, &str, usize); 20] = [
     ("best_epoch", include_str!("../../../experiments/best_epoch.ron"), 1),
     ("head_width", include_str!("../../../experiments/head_width.ron"), 8),
     ("presets", include_str!("../../../experiments/presets.ron"), 4),
+    ("supervised", include_str!("../../../experiments/supervised.ron"), 3),
 ];
 
 fn experiment(name: &str, smoke: bool) -> Experiment {
@@ -237,6 +238,8 @@ fn every_other_choice_of_the_reference_is_one() {
     check("train.loss", &["Dcl", "Dclw(sigma: 0.5)", "NtLogistic(semi_hard: false)", "NtXentMemoryBank(size: 4096)"]);
     check("train.loss", &["MarginTriplet(margin: 0.4, semi_hard: false)"]);
     check("train.loss.normalize", &["false"]);
+    let supervised = ["model.head=Classifier", "train.loss=CrossEntropy(label_smoothing: 0.0)"].map(str::to_owned);
+    assert!(load("x.ron", include_str!("../format.ron"), &options(&supervised)).is_ok());
     check("train.loss.scale", &["2.0"]);
     for scope in ["MicroBatchView", "MicroBatchJoint"] {
         check("train", &[&format!("(micro_batch: 64, batch_norm_scope: {scope})")]);
@@ -258,6 +261,9 @@ fn every_other_choice_of_the_reference_is_one() {
     let probe = "LinearProbe(epochs: 90, batch: 256, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, seed: 0, \
                  augment: None, labels: 1.0, layer: Backbone)";
     check("evaluate", &[&format!("[Knn, {probe}]"), "[Knn, LinearProbe(augment: CropAndFlip, labels: 0.01)]"]);
+    let tuning = "epochs: 30, batch: 256, learning_rate: 0.05, momentum: 0.9, weight_decay: 0.0, seed: 0, \
+                  augment: CropAndFlip, labels: 1.0";
+    check("evaluate", &[&format!("[Knn, FineTune({tuning})]")]);
     let grid = "k: [20, 200], temperature: [0.07, 0.5], metric: [Cosine, Euclidean], vote: Weighted, layer: [Backbone, Head(1)]";
     check("evaluate", &[&format!("[Knn, KnnGrid({grid})]")]);
     check("evaluate", &["[Knn, Health(rankme_min: 8.0, feature_std_min: 0.05, layer: Backbone)]"]);

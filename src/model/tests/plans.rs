@@ -81,6 +81,7 @@ fn every_compiled_head_has_its_parameters() {
         let (widths, batch_norm, bias) = match head {
             Head::None => (vec![512], false, false),
             Head::Linear { output, batch_norm, bias } => (vec![512, output], batch_norm, bias),
+            Head::Classifier { n_classes } => (vec![512, n_classes], false, true),
             Head::Mlp { layers, hidden, output, batch_norm, bias, output_shift: _ } => {
                 let hidden = std::iter::repeat_n(hidden, layers as usize - 1);
                 (std::iter::once(512).chain(hidden).chain([output]).collect(), batch_norm, bias)
@@ -161,6 +162,23 @@ fn layers_of_a_head_are_numbered_as_in_lightly() {
     check(mlp(2, true, false), &["0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias"]);
     let three = ["0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias", "6.weight", "7.weight", "7.bias"];
     check(mlp(3, true, false), &three);
+}
+
+/// torchvision's `resnet18` has 11,689,512 parameters with the classifier of ImageNet.
+#[test]
+fn a_classifier_is_as_wide_as_the_data_and_torchvisions() {
+    for n_classes in [1, 7, 1000] {
+        let model = model(Stem::ImageNet, 32, Head::Classifier { n_classes });
+        let plan = registry::plan(&model).unwrap();
+        let shapes: Vec<(&str, &[usize])> = plan.parameters.iter().map(|p| (p.name.as_str(), &p.shape[..])).collect();
+        let n = n_classes as usize;
+        assert_eq!(shapes[shapes.len() - 2..], [("fc.weight", &[n, 512][..]), ("fc.bias", &[n][..])]);
+        assert_eq!((plan.projection_width(), plan.feature_width()), (n, 512));
+        assert_eq!(registry::typed(&model).unwrap().plan(), &plan);
+        assert!(n_classes != 1000 || plan.n_parameters() == 11_689_512);
+    }
+    let error = registry::plan(&model(Stem::ImageNet, 32, Head::Classifier { n_classes: 0 })).unwrap_err();
+    assert!(error.to_string().contains("or a `Classifier` of 1 to 65536 classes"), "{error}");
 }
 
 #[test]

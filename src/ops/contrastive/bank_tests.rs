@@ -15,7 +15,7 @@ fn three_pairs_and_three_rows_in_the_plane() {
     let mut objective = Objective::new(LOSS(3), 0.5, 6, 2);
     objective.load_bank(&[1.0, 0.0, 0.0, -1.0, diagonal, diagonal]);
     let mut gradient = [0.0; 12];
-    let loss = objective.forward_backward(0, &projections, &mut gradient, &Pool::new(1));
+    let loss = objective.forward_backward((0, &[]), &projections, &mut gradient, &Pool::new(1));
     assert!((f64::from(loss) - 0.589291933052).abs() < 1e-6, "{loss}");
     // What the step leaves are its second views.
     let mut expected = [0.0; 6];
@@ -69,8 +69,8 @@ fn a_batch_is_no_negative_of_its_own() {
     let mut gradient = vec![0.0; projections.len()];
     let pool = Pool::new(1);
     // A bank of zeros: the loss of 12 similarities of 0.
-    let first = objective.forward_backward(0, &projections, &mut gradient, &pool);
-    let again = objective.forward_backward(1, &projections, &mut gradient, &pool);
+    let first = objective.forward_backward((0, &[]), &projections, &mut gradient, &pool);
+    let again = objective.forward_backward((1, &[]), &projections, &mut gradient, &pool);
     let (loss, _) = exact::Exact::new(LOSS(12), 0.5, width, &vec![0.0; 12 * width])
         .forward_backward(&projections.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
     assert!((f64::from(first) - loss).abs() < 1e-6, "{first}, {loss} wanted");

@@ -75,6 +75,7 @@ impl Exact {
             | Loss::Dclw { .. }
             | Loss::NtLogistic { .. }
             | Loss::MarginTriplet { .. } => true,
+            Loss::CrossEntropy { .. } => false,
         }
     }
 
@@ -89,7 +90,8 @@ impl Exact {
                 | Loss::NtXentMemoryBank { .. }
                 | Loss::Dcl
                 | Loss::NtLogistic { .. }
-                | Loss::MarginTriplet { .. },
+                | Loss::MarginTriplet { .. }
+                | Loss::CrossEntropy { .. },
             ) => vec![1.0; similarities.len() / 2],
         }
     }
@@ -118,6 +120,7 @@ impl Exact {
                 Loss::Dcl | Loss::Dclw { .. } => row(all.collect()).decoupled(temperature, weights[i % n_images]),
                 Loss::NtLogistic { semi_hard } => row(in_other_view.collect()).logistic(temperature, semi_hard),
                 Loss::MarginTriplet { margin, semi_hard } => row(in_other_view.collect()).margin(margin, semi_hard),
+                Loss::CrossEntropy { .. } => unreachable!("a loss of labels knows no similarities"),
             };
             sum += term;
             slopes.extend(of_row.into_iter().map(|(j, slope)| (i, j, slope / n_anchors as f64)));

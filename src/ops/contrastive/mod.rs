@@ -1,4 +1,4 @@
-//! The losses beside NT-Xent, and one door to all of them.
+//! The losses beside NT-Xent, and one door to all of them, the one of labels ([`crate::ops::cross_entropy`]) among them.
 //!
 //! 2N projections x, the N first views before the N second ones; z = x/‖x‖, s(i,j) = z_i·z_j, p(i) the other view of i,
 //! σ(x) = 1/(1 + e⁻ˣ). Every loss is the mean of a term of each anchor i, over all 2N anchors unless it says otherwise:
@@ -34,7 +34,7 @@ use crate::experiment::recipe::Loss;
 use crate::ops::contrastive::memory_bank::MemoryBank;
 use crate::ops::contrastive::softmax::Softmax;
 use crate::ops::contrastive::triples::Triples;
-use crate::ops::nt_xent;
+use crate::ops::{cross_entropy, nt_xent};
 
 /// A loss and its working memory, for one number of views and one width.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ enum Kind {
     Softmax { scale: f32, softmax: Softmax },
     Triples(Triples),
     MemoryBank(MemoryBank),
+    CrossEntropy { label_smoothing: f64 },
 }
 
 impl Objective {
@@ -75,17 +76,25 @@ impl Objective {
             Loss::NtXentMemoryBank { size } => {
                 Kind::MemoryBank(MemoryBank::new(size as usize, temperature, n_views, width))
             }
+            Loss::CrossEntropy { label_smoothing } => Kind::CrossEntropy { label_smoothing },
         };
         Objective { temperature, width, kind }
     }
 
     /// The loss of `projections` (2N × width, the first views before the second, not normalised) and its gradient with
     /// respect to them in `gradient`. A norm below 1e-12 is taken for 1e-12. What is not finite in `projections` makes the
-    /// loss NaN. A memory bank then takes in the second views, at the place of step `step`.
+    /// loss NaN. A memory bank then takes in the second views, at the place of step `step`; a loss of labels learns `labels`, the
+    /// class of every image.
     ///
     /// # Panics
     /// When a length is not that of the objective, or the number of views is odd or below 4.
-    pub fn forward_backward(&mut self, step: u64, projections: &[f32], gradient: &mut [f32], pool: &Pool) -> f32 {
+    pub fn forward_backward(
+        &mut self,
+        (step, labels): (u64, &[u32]),
+        projections: &[f32],
+        gradient: &mut [f32],
+        pool: &Pool,
+    ) -> f32 {
         match &mut self.kind {
             Kind::NtXent { scale, workspace } => {
                 let (width, temperature) = (self.width, self.temperature);
@@ -98,6 +107,10 @@ impl Objective {
             }
             Kind::Triples(triples) => pool.install(|| triples.forward_backward(projections, gradient)),
             Kind::MemoryBank(bank) => pool.install(|| bank.forward_backward(step, projections, gradient)),
+            Kind::CrossEntropy { label_smoothing } => {
+                let smoothing = *label_smoothing;
+                pool.install(|| cross_entropy::forward_backward(projections, labels, self.width, smoothing, gradient))
+            }
         }
     }
 
@@ -105,7 +118,7 @@ impl Objective {
     pub fn bank(&self) -> &[f32] {
         match &self.kind {
             Kind::MemoryBank(bank) => bank.rows(),
-            Kind::NtXent { .. } | Kind::Softmax { .. } | Kind::Triples(_) => &[],
+            Kind::NtXent { .. } | Kind::Softmax { .. } | Kind::Triples(_) | Kind::CrossEntropy { .. } => &[],
         }
     }
 
@@ -115,7 +128,7 @@ impl Objective {
         assert_eq!(rows.len(), self.bank().len(), "the memory bank of the state and of the setting");
         match &mut self.kind {
             Kind::MemoryBank(bank) => bank.load(rows),
-            Kind::NtXent { .. } | Kind::Softmax { .. } | Kind::Triples(_) => {}
+            Kind::NtXent { .. } | Kind::Softmax { .. } | Kind::Triples(_) | Kind::CrossEntropy { .. } => {}
         }
     }
 }
@@ -131,7 +144,12 @@ fn scaled(scale: f32, loss: f32, gradient: &mut [f32]) -> f32 {
 pub fn bank_len(loss: Loss, width: usize) -> usize {
     match loss {
         Loss::NtXentMemoryBank { size } => size as usize * width,
-        Loss::NtXent { .. } | Loss::Dcl | Loss::Dclw { .. } | Loss::NtLogistic { .. } | Loss::MarginTriplet { .. } => 0,
+        Loss::NtXent { .. }
+        | Loss::Dcl
+        | Loss::Dclw { .. }
+        | Loss::NtLogistic { .. }
+        | Loss::MarginTriplet { .. }
+        | Loss::CrossEntropy { .. } => 0,
     }
 }
 
@@ -144,7 +162,8 @@ pub fn loss_ratio(loss: Loss, value: f64, n_views: usize) -> Option<f64> {
         | Loss::Dcl
         | Loss::Dclw { .. }
         | Loss::NtLogistic { .. }
-        | Loss::MarginTriplet { .. } => None,
+        | Loss::MarginTriplet { .. }
+        | Loss::CrossEntropy { .. } => None,
     }
 }
 

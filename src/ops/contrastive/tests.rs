@@ -49,7 +49,7 @@ fn run_with(
     let mut objective = Objective::new(loss, temperature, projections.len() / width, width);
     objective.load_bank(bank);
     let mut gradient = vec![f32::NAN; projections.len()];
-    let value = objective.forward_backward(0, projections, &mut gradient, &Pool::new(threads));
+    let value = objective.forward_backward((0, &[]), projections, &mut gradient, &Pool::new(threads));
     (value, gradient)
 }
 
@@ -161,7 +161,7 @@ fn agrees_with_lightly_and_pytorch() {
         let mut objective = Objective::new(loss, temperature, 2 * case.n, case.d);
         objective.load_bank(&bank);
         let mut gradient = vec![f32::NAN; projections.len()];
-        let found = objective.forward_backward(0, &projections, &mut gradient, &Pool::new(1));
+        let found = objective.forward_backward((0, &[]), &projections, &mut gradient, &Pool::new(1));
         case.check("fast", found.into(), &widened(&gradient), 1e-5);
         let (found, gradient) =
             Exact::new(loss, case.temperature, case.d, &bank).forward_backward(&widened(&projections));
@@ -271,6 +271,7 @@ fn of_two_similarities(loss: Loss, n: usize, positive: f64, negative: f64) -> f6
                 0.0
             }
         }
+        Loss::CrossEntropy { .. } => unreachable!("it is none of these losses"),
     }
 }
 

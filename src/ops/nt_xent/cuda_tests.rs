@@ -179,7 +179,7 @@ fn products_and_scales_agree_with_the_processor() {
             let recipe = crate::experiment::recipe::Loss::NtXent { normalize, scale };
             let mut objective = crate::ops::contrastive::Objective::new(recipe, temperature, 2 * n, width);
             let mut gradient = vec![f32::NAN; projections.len()];
-            let wanted = objective.forward_backward(0, &projections, &mut gradient, &Pool::new(1));
+            let wanted = objective.forward_backward((0, &[]), &projections, &mut gradient, &Pool::new(1));
             let loss = Loss { normalize, scale, ..loss_of(&projections, width, temperature) };
             let found = compute(&projections, &loss, (n > 32).then_some(&FINE), &mut emulator);
             let name = format!("N {n} D {width} T {temperature} {normalize} {scale}");

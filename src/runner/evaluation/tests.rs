@@ -20,6 +20,7 @@ fn executor(memory_bytes: Option<u64>) -> CudaExecutor {
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayScope::All };
     let setting = Setting {
         batch: 2,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

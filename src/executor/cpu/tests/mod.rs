@@ -1,5 +1,5 @@
-pub mod build;
 mod bits;
+pub mod build;
 mod golden;
 mod pieces;
 mod whole;
@@ -14,6 +14,7 @@ fn setting(batch: usize, threads: usize) -> Setting {
     let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay: DecayScope::All };
     Setting {
         batch,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

@@ -35,6 +35,7 @@ fn a_loss_without_kernels_is_refused() {
         Loss::Dclw { sigma: 0.5 },
         Loss::NtLogistic { semi_hard: false },
         Loss::MarginTriplet { margin: 0.4, semi_hard: true },
+        Loss::CrossEntropy { label_smoothing: 0.0 },
     ];
     for loss in without {
         let setting = Setting { loss, ..setting(4, Numerics::F32) };

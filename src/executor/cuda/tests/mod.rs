@@ -24,6 +24,7 @@ const SGD: Optimizer =
 fn setting(batch: usize, numerics: Numerics) -> Setting {
     Setting {
         batch,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

@@ -5,6 +5,7 @@ mod losses;
 mod maps;
 mod operations;
 mod smooth;
+mod supervised;
 mod threads;
 mod training;
 mod whole;
@@ -79,6 +80,7 @@ fn resnet18(stem: Stem, head: Head) -> Box<dyn TypedModel> {
 fn setting(batch: usize, batch_norm_scope: BatchNormScope) -> Setting {
     Setting {
         batch,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: 0.5,

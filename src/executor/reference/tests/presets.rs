@@ -19,6 +19,7 @@ fn check(recipe: &str, stem: Stem, head: Head, batch_norm_scope: BatchNormScope)
     let (n, side) = (size("n"), size("side"));
     let setting = Setting {
         batch: n,
+        n_views: 2,
         micro_batch: None,
         loss: Loss::NT_XENT,
         temperature: number(&golden["temperature"]) as f32,

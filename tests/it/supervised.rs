@@ -1,0 +1,93 @@
+//! Supervised training and fine-tuning through the real command: the baseline beside SimCLR in one table.
+
+use ablate::record::{Record, Stage};
+
+use crate::harness::{MINIATURE, Workplace, entries, verified_digests};
+
+const EVALUATIONS: &str = "evaluate: [
+        Knn(k: 5), LinearProbe(epochs: 2, batch: 16), FineTune(epochs: 1, batch: 8),
+        FineTune(epochs: 2, batch: 8, labels: 0.25),
+    ]";
+
+/// SimCLR, supervised training, and the same in pieces.
+const SWEEP: &str = r#"sweep: [Zip([
+        Variants("train.loss", {"SimCLR": NtXent, "supervised": CrossEntropy, "smoothed": CrossEntropy(label_smoothing: 0.1)}),
+        Axis("model.head", [Mlp(layers: 2, hidden: 512, output: 64), Classifier, Classifier]),
+        Axis("train.micro_batch", [None, None, 4]),
+        Axis("train.batch_norm_scope", [View, Joint, MicroBatchView]),
+    ])]"#;
+
+fn text() -> String {
+    MINIATURE
+        .replace("sweep: [Axis(\"train.temperature\", [0.1, 0.5])]", SWEEP)
+        .replace("rows: \"train.temperature\"", "rows: \"train.loss\"")
+        .replace("evaluate: [Knn(k: 5), LinearProbe(epochs: 2, batch: 16)]", EVALUATIONS)
+        .replace("seeds: [0, 1]", "seeds: [0]")
+        .replace("length: Steps(3)", "length: Epochs(4)")
+}
+
+#[test]
+fn the_supervised_baseline_stands_beside_simclr_in_one_table() {
+    let swept = |threads: &str| {
+        let place = Workplace::new();
+        place.write("supervised.ron", &text());
+        let said = place.ablate(&["sweep", "supervised.ron", "--threads", threads]).success();
+        (said, place)
+    };
+    let (said, place) = swept("1");
+    for words in ["SimCLR", "supervised", "smoothed", "protocol: k-NN k=5"] {
+        assert!(said.out.contains(words), "no {words:?} in {}", said.out);
+    }
+    let store = place.path().join("results/store");
+    let mut n_supervised = 0;
+    for entry in entries(&store).into_values() {
+        match serde_json::from_str::<Record>(&entry.body).expect("a record").stage {
+            Stage::Pretrain(training) => {
+                let [first, last] = [training.loss_first_epoch, training.loss_last_epoch].map(Option::unwrap);
+                assert!(last < first, "from {first} to {last}");
+                // The only trainings whose loss says nothing of embeddings that are all equal.
+                n_supervised += usize::from(training.loss_ratio.is_none());
+            }
+            Stage::Evaluation(evaluation) if evaluation.kind == "finetune" => {
+                assert!(evaluation.protocol.expect("words").starts_with("fine-tuning of "));
+                assert!(entry.blobs.contains_key("predictions") && evaluation.per_class_top1.len() == 4);
+            }
+            Stage::Evaluation(_) => {}
+            Stage::Failure(failure) => panic!("{}", failure.message),
+        }
+    }
+    assert_eq!(n_supervised, 2);
+    for metric in ["linear.top1", "finetune.top1", "finetune_labels0.25.top5"] {
+        let table = place.ablate(&["table", "supervised.ron", "--metric", metric, "--json"]).success().json();
+        assert_eq!(table["metric"], *metric, "{table}");
+    }
+    let again = place.ablate(&["sweep", "supervised.ron"]).success();
+    assert!(again.err.contains("computed nothing"), "{}", again.err);
+    let (_, other) = swept("2");
+    let digests = |place: &Workplace| verified_digests(&place.path().join("results/store"));
+    assert_eq!(digests(&place), digests(&other), "the number of threads changed a result");
+}
+
+/// Shrunk to seconds, on the cheaper stem, and on the reference as well.
+#[test]
+fn the_shipped_experiment_runs_shrunk() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/supervised.ron");
+    let evaluate = "evaluate=[FineTune(labels: 0.1), LinearProbe(labels: 0.1)]";
+    for device in ["cpu", "reference"] {
+        let place = Workplace::new();
+        let arguments =
+            ["sweep", file, evaluate, "model.backbone.stem=ImageNet", "seeds=[0]", "--smoke", "--device", device];
+        let said = place.ablate(&arguments).success();
+        for cell in ["untrained", "SimCLR", "supervised"] {
+            assert!(said.out.contains(cell), "no {cell} in {}", said.out);
+        }
+    }
+}
+
+#[test]
+fn a_mistake_is_told_at_its_place_before_anything_is_computed() {
+    let place = Workplace::new();
+    place.write("x.ron", &MINIATURE.replace("length: Steps(3)", "loss: CrossEntropy, length: Steps(3)"));
+    let said = place.ablate(&["sweep", "x.ron"]).code(2);
+    assert!(said.err.contains("x.ron:6:15") && said.err.contains("`head: Classifier` in `model`"), "{}", said.err);
+}
