@@ -116,9 +116,12 @@ pub struct CompiledBackbone<const F: usize> {
     build: fn() -> Box<dyn Backbone<F>>,
 }
 
+/// Writes operations behind a value down and hands back the last.
+type LowerHead = dyn Fn(&mut Lowering, ValueId) -> ValueId;
+
 /// A head the compiler has checked for F features, not built yet.
 pub struct CompiledHead<const F: usize> {
-    lower: Box<dyn Fn(&mut Lowering, ValueId) -> ValueId>,
+    lower: Box<LowerHead>,
     build: Box<dyn Fn() -> Box<dyn Head<F>>>,
 }
 

@@ -6,8 +6,9 @@ pub mod cost;
 mod course;
 pub mod metrics;
 mod resident;
+mod supply;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::data::LabelledImages;
 use crate::device::Pool;
@@ -18,6 +19,7 @@ use crate::model::initialize::initialize;
 use crate::record::EpochCost;
 use crate::train::checkpoint::{Checkpoint, CheckpointError};
 use crate::train::course::Course;
+use crate::train::supply::Supply;
 use crate::views::Pipeline;
 
 /// What the loop tells while it runs, and asks.
@@ -119,7 +121,7 @@ pub fn pretrain(
     course.finish(executor)
 }
 
-/// The loop: views made here, one step after another.
+/// The loop: views made here, a step ahead.
 fn train(
     course: &mut Course,
     data: &LabelledImages,
@@ -129,31 +131,35 @@ fn train(
     watcher: &mut dyn Watcher,
 ) -> Result<(), TrainError> {
     let run = course.run;
+    let length = run.train.length_steps;
+    if start >= length {
+        return Ok(());
+    }
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
-    let batch = course.order.batch();
-    let mut views = vec![0.0; 2 * batch * run.model.side.pow(2) as usize * 3];
-    for step in start..run.train.length_steps {
-        let began = Instant::now();
+    let mut began = Instant::now();
+    let first_epoch = course.order.epoch_of(start);
+    let first = (course.order.examples(start), first_epoch);
+    let mut supply = Supply::new(data, &pipeline, pool, run.train.loss.has_labels(), first);
+    let mut views_s = began.elapsed();
+    for step in start..length {
         let epoch = course.order.epoch_of(step);
-        let examples = course.order.examples(step);
-        pipeline.batch(&data.images, examples, epoch, pool, &mut views);
-        let labels: Vec<u32> = if run.train.loss.has_labels() {
-            examples.iter().map(|&example| data.labels[example as usize]).collect()
-        } else {
-            Vec::new()
-        };
-        let viewed = Instant::now();
-        let loss = f64::from(executor.forward_backward_labelled(&views, &labels)?);
+        let ahead = step + 1;
+        let next_epoch = course.order.epoch_of(ahead);
+        let next = (ahead < length).then(|| (course.order.examples(ahead), next_epoch));
+        let computing = Instant::now();
+        let (loss, waited) = supply.step(next, |views, labels| executor.forward_backward_labelled(views, labels));
+        let loss = f64::from(loss?);
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { what: "the loss", step });
         }
-        let differentiated = Instant::now();
-        let measured = course.is_measured(step).then_some(batch);
+        let gradient_s = computing.elapsed().saturating_sub(waited);
+        let measured = course.is_measured(step).then_some(course.order.batch());
         let (detail, update_s) = metrics::update(executor, course::learning_rate(run, step), measured, pool);
         course.note(step, loss, detail)?;
-        let parts = [viewed - began, differentiated - viewed];
-        course.cost.step(epoch, run.train.batch, parts, update_s, began.elapsed());
-        course.pause(executor, step + 1, loss, watcher)?;
+        course.cost.step(epoch, run.train.batch, [views_s + waited, gradient_s], update_s, began.elapsed());
+        views_s = Duration::ZERO;
+        course.pause(executor, ahead, loss, watcher)?;
+        began = Instant::now();
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub fn inputs(map: &Batch, unit: Unit, data: &[f32], out: &mut [f32]) {
 /// A dy Aᵀ of a unit's tiles, laid out alike.
 pub fn output_gradients(map: &Batch, unit: Unit, data: &[f32], out: &mut [f32]) {
     with_working(map, |working| {
-        registers().dispatch(OutputGradients { tiles: Tiles { map, unit, data }, out, working })
+        registers().dispatch(OutputGradients { tiles: Tiles { map, unit, data }, out, working });
     });
 }
 
