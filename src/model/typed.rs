@@ -116,10 +116,15 @@ pub struct CompiledBackbone<const F: usize> {
     build: fn() -> Box<dyn Backbone<F>>,
 }
 
+/// From the features to the head's output.
+type LowerHead = dyn Fn(&mut Lowering, ValueId) -> ValueId;
+
+type BuildHead<const F: usize> = dyn Fn() -> Box<dyn Head<F>>;
+
 /// A head the compiler has checked for F features, not built yet.
 pub struct CompiledHead<const F: usize> {
-    lower: Box<dyn Fn(&mut Lowering, ValueId) -> ValueId>,
-    build: Box<dyn Fn() -> Box<dyn Head<F>>>,
+    lower: Box<LowerHead>,
+    build: Box<BuildHead<F>>,
 }
 
 impl<const F: usize> CompiledHead<F> {
