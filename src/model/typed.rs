@@ -116,13 +116,15 @@ pub struct CompiledBackbone<const F: usize> {
     build: fn() -> Box<dyn Backbone<F>>,
 }
 
-/// Writes operations behind a value down and hands back the last.
+/// From the features to the head's output.
 type LowerHead = dyn Fn(&mut Lowering, ValueId) -> ValueId;
+
+type BuildHead<const F: usize> = dyn Fn() -> Box<dyn Head<F>>;
 
 /// A head the compiler has checked for F features, not built yet.
 pub struct CompiledHead<const F: usize> {
     lower: Box<LowerHead>,
-    build: Box<dyn Fn() -> Box<dyn Head<F>>>,
+    build: Box<BuildHead<F>>,
 }
 
 impl<const F: usize> CompiledHead<F> {
