@@ -26,11 +26,11 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STEMS = ("imagenet", "cifar")
 OWN = "`ablate`"
 # The opponent's modes by the names they have in the table.
-RIVALS = [
-    ("Lightly example", ["seed"]),
-    ("tuned, eager", ["tuned", "--no-compile"]),
-    ("tuned, compiled", ["tuned"]),
-]
+RIVALS = {
+    "seed": ("Lightly example", ["seed"]),
+    "eager": ("tuned, eager", ["tuned", "--no-compile"]),
+    "compiled": ("tuned, compiled", ["tuned"]),
+}
 PARTS = ("views", "forward", "loss", "backward", "update")
 
 
@@ -58,7 +58,7 @@ class Measurement:
         try:
             self.torch = measuring.opponent(arguments.opponent, arguments.python, 120)
             measuring.images(self.data, None)
-            self.rivals = RIVALS
+            self.rivals = [RIVALS[name] for name in arguments.rivals]
         except NotMeasured as reason:
             self.passed_over = str(reason)
             say("PyTorch is %s" % reason)
@@ -172,6 +172,14 @@ def stems(text):
     return chosen
 
 
+def rivals(text):
+    chosen = text.split(",")
+    for name in chosen:
+        if name not in RIVALS:
+            raise argparse.ArgumentTypeError("no such program: %s; there are %s" % (name, ", ".join(RIVALS)))
+    return chosen
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", metavar="FILE", help="the program, built elsewhere [default: `cargo build --release` here]")
@@ -182,6 +190,8 @@ def parse():
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--batch", type=positive, default=256)
     parser.add_argument("--stems", type=stems, default=list(STEMS), help="separated by commas [default: imagenet,cifar]")
+    parser.add_argument("--rivals", type=rivals, default=list(RIVALS),
+                        help="separated by commas; compiling takes minutes a round [default: %s]" % ",".join(RIVALS))
     parser.add_argument("--seconds", type=float, default=10.0, help="that `ablate` measures, at least")
     parser.add_argument("--steps", type=positive, help="that the opponent measures [default: its own]")
     parser.add_argument("--limit", type=float, default=900.0, metavar="S", help="seconds for one command")

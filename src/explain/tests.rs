@@ -154,13 +154,13 @@ fn a_range_is_told_whole_and_a_view_stays_itself() {
 #[test]
 fn versions_and_forms_of_keys_are_told() {
     let old = sample::run(8, 1).pretrain_preimage();
-    let new = old.replacen("version = 1", "version = 2", 1).replacen("/k1", "/k2", 1);
+    let new = old.replacen("version = 2", "version = 3", 1).replacen("/k1", "/k2", 1);
     let read = |text: &str| Meaning::read(text).expect("a meaning");
     let found: Vec<Change> = changes(&read(&old), &read(&new));
     let texts: Vec<&str> = found.iter().map(|change| change.text.as_str()).collect();
     assert_eq!(
         texts,
-        ["the form of keys ablate/pretrain/k1 → ablate/pretrain/k2", "training's version 1 → 2: its numbers changed"]
+        ["the form of keys ablate/pretrain/k1 → ablate/pretrain/k2", "training's version 2 → 3: its numbers changed"]
     );
     assert_eq!(StageKind::of_preimage(&new), Some(StageKind::Pretrain));
     // Where the data's part is gone, its key still tells.

@@ -6,7 +6,8 @@ use crate::executor::cpu::CpuExecutor;
 use crate::executor::cpu::memory::parts;
 use crate::executor::schedule::{Flow, read_by_backward};
 use crate::model::plan::{Activation, Op, ParameterKind, PoolKind, ValueId};
-use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
+use crate::ops::batch_norm::cpu::{Affine, Derivative};
+use crate::ops::batch_norm::input_gradient::{self, InputGradient};
 use crate::ops::conv2d::Convolution;
 use crate::ops::linear::Layer;
 use crate::ops::pool2d::Pooling;
@@ -108,7 +109,7 @@ impl CpuExecutor {
             Flow::Write => InputGradient::Write(dx),
             Flow::Accumulate => InputGradient::Accumulate(dx),
         };
-        batch_norm::cpu::backward_input(norm, affine, x, derivative, dy, target);
+        input_gradient::backward_input(norm, affine, x, derivative, dy, target);
     }
 
     fn backward_activation(&mut self, index: usize, flow: Flow) {

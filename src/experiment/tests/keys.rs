@@ -25,9 +25,9 @@ fn keys_are_pinned() {
         [vec![run.data_key(), run.pretrain_key()], evaluation_keys(&run)].concat().iter().map(Key::to_string).collect();
     let pinned = [
         "49bc82379f51d2c864dab3f82c047b1b2848794dadbc2119665c9831e35224f6",
-        "e63cd8cd0bd04c4b46e0106d61da4174ac424711b9e49db10b02a81b6255ddf4",
-        "e94422b136521fe1218b69febc4d3f0138b998ac851fdac966c9e56bd283a8f8",
-        "0d3d525dbe4e8b5e450cc7956edf80d40859656b5702fe224fade79e54e6b7ed",
+        "8daf3d2f72f549435c4672dedfe6e529a6be1fb6ce7529f0ca7b1bd7615149da",
+        "ac21d21f27b54e2e205787a21ab10e7639c986c03a6a7f0f7813a89199063afa",
+        "e470b6442a64b612acf9489d657d1248254abf7db7bf9df234ee39727e584616",
     ];
     assert_eq!(found, pinned, "to accept: copy the left list over the right one, and bump the stage's version");
 }

@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod cuda;
 #[cfg(test)]
 mod cuda_tests;
+pub mod input_gradient;
 mod partition;
 #[cfg(test)]
 mod tests;

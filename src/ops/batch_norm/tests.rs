@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::plan::{Activation, Shape};
-use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
+use crate::ops::batch_norm::cpu::{Affine, Derivative};
+use crate::ops::batch_norm::input_gradient::{self, InputGradient};
 use crate::random::{Address, Purpose, Stream};
 
 fn draw(n: usize, salt: u32) -> Vec<f32> {
@@ -109,10 +110,10 @@ fn check(case: &Case, places: &[usize]) {
     let (mut d_scale, mut d_shift) = (vec![f32::NAN; batch.channels], vec![f32::NAN; batch.channels]);
     norm.finish_gradients(&mut d_scale, &mut d_shift);
     let mut dx = vec![f32::NAN; x.len()];
-    cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Write(&mut dx));
+    input_gradient::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Write(&mut dx));
     let mut twice = dx.clone();
-    cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Accumulate(&mut twice));
-    cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::InPlace);
+    input_gradient::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Accumulate(&mut twice));
+    input_gradient::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::InPlace);
     assert_eq!(dz, dx, "in place: {what}");
     assert!(twice.iter().zip(&dx).all(|(twice, dx)| *twice == 2.0 * dx), "accumulated: {what}");
     for at in places.iter().filter(|at| **at < x.len()) {

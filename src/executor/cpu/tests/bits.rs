@@ -32,7 +32,7 @@ fn digest(stem: Stem, threads: usize) -> String {
 /// If these move, results of before are other results: bump `PRETRAIN_VERSION` and `EVALUATION_VERSION` and say so.
 #[test]
 fn a_training_has_the_same_bits_on_every_machine() {
-    let pinned = ["0", "0"].map(str::to_owned);
+    let pinned = ["3f9b2b32aba80812", "fc01e03e55d28a83"].map(str::to_owned);
     for (name, choice) in forced::choices() {
         let _registers = forced::force(choice);
         let found = [Stem::ImageNet, Stem::Cifar].map(|stem| digest(stem, 2));

@@ -15,7 +15,8 @@ use crate::model::silu::SiLU;
 use crate::model::tape::Recording;
 use crate::model::tensors::Tensors;
 use crate::ops::batch::Batch;
-use crate::ops::batch_norm::cpu::{Affine, Derivative, InputGradient};
+use crate::ops::batch_norm::cpu::{Affine, Derivative};
+use crate::ops::batch_norm::input_gradient::{self, InputGradient};
 use crate::ops::batch_norm::{self, Normalization};
 use crate::ops::conv2d::{self, Convolution};
 use crate::ops::linear::{self, Layer};
@@ -115,7 +116,7 @@ fn cpu_batch_norm(
     batch_norm::cpu::backward_sums(&mut norm, affine, x, derivative, &mut dz);
     let (mut d_scale, mut d_shift) = (vec![f32::NAN; scale.len()], vec![f32::NAN; scale.len()]);
     norm.finish_gradients(&mut d_scale, &mut d_shift);
-    batch_norm::cpu::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Write(&mut dx));
+    input_gradient::backward_input(&norm, affine, x, derivative, &mut dz, InputGradient::Write(&mut dx));
     let (output, of_input) = (from_ops(batch, &y), from_ops(batch, &dx));
     Passes { output, of_input, of_parameters: vec![d_scale, d_shift], buffers: running.into() }
 }

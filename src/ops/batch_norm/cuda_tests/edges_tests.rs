@@ -87,7 +87,7 @@ fn on_the_processor(case: &Case, inputs: &Inputs) -> Results<f32> {
     let (mut d_scale, mut d_shift) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
     norm.finish_gradients(&mut d_scale, &mut d_shift);
     let mut dx = vec![f32::NAN; x.len()];
-    cpu::backward_input(&norm, affine, &x, derivative, &mut dz, InputGradient::Write(&mut dx));
+    input_gradient::backward_input(&norm, affine, &x, derivative, &mut dz, InputGradient::Write(&mut dx));
     // ReLU without a residual leaves dy as it is and masks it again in each pass.
     if matches!(derivative, Derivative::ReluOfInput) {
         dz.iter_mut().zip(&y).for_each(|(dz, y)| *dz = if *y > 0.0 { *dz } else { 0.0 });
