@@ -268,10 +268,18 @@ fn disk(plan: &Plan) -> String {
 
 /// What the largest training takes, and that it would be refused where it would.
 fn memory_text(largest: &Largest) -> String {
-    let Largest { needed_bytes, available_bytes, refusal } = largest;
+    let Largest { needed_bytes, available_bytes, refused_above } = largest;
     let available = available_bytes.map_or_else(String::new, |bytes| format!(", {} available", units::bytes(bytes)));
     let said = format!("memory of the largest training: {}{available}\n", units::bytes(*needed_bytes));
-    let refused = refusal.as_ref().map(|refusal| paragraph("", 2, &format!("it would be refused: it {refusal}")));
+    let refused = refused_above.map(|batch| {
+        let fits = if batch == 0 {
+            "no batch of this model fits".to_owned()
+        } else {
+            format!("the largest batch that fits is {batch}")
+        };
+        let advice = format!("it would be refused: {fits}; `train.micro_batch` takes a batch in pieces");
+        paragraph("", 2, &advice)
+    });
     said + &refused.unwrap_or_default()
 }
 
@@ -315,10 +323,10 @@ fn as_json(plan: &Plan) -> serde_json::Value {
             "devices": forecast.devices,
             "free_bytes": free_bytes,
         },
-        "memory": memory.as_ref().map(|Largest { needed_bytes, available_bytes, refusal }| json!({
+        "memory": memory.as_ref().map(|Largest { needed_bytes, available_bytes, refused_above }| json!({
             "needed_bytes": needed_bytes,
             "available_bytes": available_bytes,
-            "refusal": refusal.as_ref().map(ToString::to_string),
+            "largest_batch_that_fits": refused_above,
         })),
         "seeds": {
             "n": n_seeds,

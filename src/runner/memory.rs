@@ -13,8 +13,8 @@ pub struct Largest {
     pub needed_bytes: u64,
     /// Where the system says.
     pub available_bytes: Option<u64>,
-    /// Why it would be refused, where it would.
-    pub refusal: Option<ExecutorError>,
+    /// The largest batch that fits, where this one does not; 0 when none does.
+    pub refused_above: Option<usize>,
 }
 
 /// The largest of the `cpu` trainings among `runs`; nothing where there is none, or none whose model was compiled.
@@ -31,8 +31,11 @@ pub fn largest<'a>(runs: impl IntoIterator<Item = &'a Run>, threads: usize) -> O
     let size = |(model, setting): (Model, Setting)| {
         let plan = registry::plan(&model).ok()?;
         let memory = Memory::of(&plan, &setting);
-        let refusal = memory.ensure_available(&plan, &setting).err();
-        Some(Largest { needed_bytes: memory.needed_bytes, available_bytes: memory.available_bytes, refusal })
+        let refused_above = match memory.ensure_available(&plan, &setting) {
+            Err(ExecutorError::OutOfMemory { largest_batch, .. }) => Some(largest_batch),
+            Ok(()) | Err(_) => None,
+        };
+        Some(Largest { needed_bytes: memory.needed_bytes, available_bytes: memory.available_bytes, refused_above })
     };
     kinds.into_iter().filter_map(size).max_by_key(|largest| largest.needed_bytes)
 }
