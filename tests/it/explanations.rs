@@ -47,12 +47,8 @@ fn a_sweep_is_explained() {
 }
 
 fn plan_says_why_and_what_it_takes(place: &Workplace) {
-    let huge = [
-        "plan",
-        "small.ron",
-        "train.batch=1000000",
-        "dataset=Builtin(n_classes: 10, train_per_class: 100000, test_per_class: 10, seed: 0)",
-    ];
+    let many = "dataset=Builtin(n_classes: 10, train_per_class: 2000, test_per_class: 10, seed: 0)";
+    let huge = ["plan", "small.ron", "train.batch=20000", "model.side=224", many];
     assert_says(&place.ablate(&huge).success(), &["it would be refused: the largest batch that fits is"]);
     let [first, second] = <[String; 2]>::try_from(keys(place)).expect("two runs");
     let said = place.ablate(&["plan", "small.ron", "seeds=[0, 7]"]).success();
