@@ -36,7 +36,7 @@ diff first second *arguments:
 watch file *arguments:
     {{ablate}} watch "$@"
 
-# The example under results/, under an hour on two cores with CIFAR-10 in data/
+# The example under results/, half an hour on two cores with CIFAR-10 in data/
 example:
     {{ablate}} sweep experiments/crop_and_colour.ron
     {{ablate}} report experiments/crop_and_colour.ron --no-images
