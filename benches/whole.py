@@ -164,19 +164,13 @@ def positive(text):
     return value
 
 
-def stems(text):
-    chosen = text.split(",")
-    for stem in chosen:
-        if stem not in STEMS:
-            raise argparse.ArgumentTypeError("no such stem: %s; there are %s" % (stem, ", ".join(STEMS)))
-    return chosen
-
-
-def rivals(text):
-    chosen = text.split(",")
-    for name in chosen:
-        if name not in RIVALS:
-            raise argparse.ArgumentTypeError("no such program: %s; there are %s" % (name, ", ".join(RIVALS)))
+def names(what, known):
+    """Of an option that takes some of what is known, separated by commas."""
+    def chosen(text):
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError("no such %s: %s; there are %s" % (what, name, ", ".join(known)))
+        return text.split(",")
     return chosen
 
 
@@ -189,8 +183,8 @@ def parse():
                         help="CIFAR-10 as folders of images, or a .tar.xz of them, for both [default: built-in images]")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--batch", type=positive, default=256)
-    parser.add_argument("--stems", type=stems, default=list(STEMS), help="separated by commas [default: imagenet,cifar]")
-    parser.add_argument("--rivals", type=rivals, default=list(RIVALS),
+    parser.add_argument("--stems", type=names("stem", STEMS), default=list(STEMS), help="separated by commas [default: imagenet,cifar]")
+    parser.add_argument("--rivals", type=names("program", RIVALS), default=list(RIVALS),
                         help="separated by commas; compiling takes minutes a round [default: %s]" % ",".join(RIVALS))
     parser.add_argument("--seconds", type=float, default=10.0, help="that `ablate` measures, at least")
     parser.add_argument("--steps", type=positive, help="that the opponent measures [default: its own]")

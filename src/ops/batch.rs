@@ -221,8 +221,27 @@ pub fn split<T, const R: usize>(whole: &mut [T], len: usize) -> [&mut [T]; R] {
     })
 }
 
+/// Halves `items`, each with `len` numbers in each of the rows, until at most `most` are left, and calls `work` with them.
+pub fn for_each_part<const R: usize>(
+    items: Range<usize>,
+    most: usize,
+    len: usize,
+    mut rows: [&mut [f32]; R],
+    work: &(impl Fn(Range<usize>, [&mut [f32]; R]) + Sync),
+) {
+    if items.len() <= most {
+        return work(items, rows);
+    }
+    let middle = items.start + items.len() / 2;
+    let rest = split_off(&mut rows, (middle - items.start) * len);
+    rayon::join(
+        || for_each_part(items.start..middle, most, len, rows, work),
+        || for_each_part(middle..items.end, most, len, rest, work),
+    );
+}
+
 /// Cuts each slice at `len` and hands out what comes behind; empty ones stay so.
-pub fn split_off<'a, T, const R: usize>(slices: &mut [&'a mut [T]; R], len: usize) -> [&'a mut [T]; R] {
+fn split_off<'a, T, const R: usize>(slices: &mut [&'a mut [T]; R], len: usize) -> [&'a mut [T]; R] {
     std::array::from_fn(|index| {
         let whole = std::mem::take(&mut slices[index]);
         let (head, tail) = whole.split_at_mut(len.min(whole.len()));

@@ -25,7 +25,9 @@ pub mod forced {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     /// All threads run in these registers until it is dropped; tests beside it are slower and get the same bits.
-    pub struct Forced(#[allow(dead_code)] MutexGuard<'static, ()>);
+    pub struct Forced {
+        _one_at_a_time: MutexGuard<'static, ()>,
+    }
 
     impl Drop for Forced {
         fn drop(&mut self) {
@@ -43,9 +45,9 @@ pub mod forced {
     }
 
     pub fn force(choice: u8) -> Forced {
-        let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         FORCED.store(choice, Ordering::SeqCst);
-        Forced(guard)
+        Forced { _one_at_a_time: one_at_a_time }
     }
 
     pub fn get() -> Option<Arch> {

@@ -43,42 +43,23 @@ pub fn forward<T: Send>(
     partials: &mut [T],
     finish: impl Fn(&[f32], &mut [T]) + Sync,
 ) {
-    let Convolution { input, output, .. } = convolution;
+    let Convolution { input, output, window } = convolution;
     if winograd::pays(convolution) {
         let filters = winograd::filters(weight, input.channels, output.channels, scratch);
         return winograd::convolve((input, x), filters, (output, y), false, partials, finish);
     }
     let as_patches = patches::pays(convolution);
+    let products = Products { from: input, data: x, weight, kernel: window.kernel, to: output };
+    let rows = |row| Taps::of_output(row, input.height, *window);
+    let columns = |column| Taps::of_output(column, input.width, *window);
     output.for_each_block_with(y, partials, |block, part, partial| {
         if as_patches {
             patches::forward_block(convolution, x, weight, &block, part);
         } else {
-            forward_block(convolution, x, weight, &block, part);
+            products.block(&block, part, [&rows, &columns], false);
         }
         finish(part, partial);
     });
-}
-
-fn forward_block(convolution: &Convolution, x: &[f32], weight: &[f32], block: &Block, part: &mut [f32]) {
-    let Convolution { input, output, window } = convolution;
-    let rows = Taps::of_output(block.row, input.height, *window);
-    for ow in 0..output.width {
-        let columns = Taps::of_output(ow, input.width, *window);
-        let depth = columns.kernel.len() * input.channels;
-        for (step, kh) in rows.kernel.clone().enumerate() {
-            let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
-            multiply(
-                Size { rows: block.n_images, columns: output.channels, depth },
-                pixels(input, x, rows.first + step, block, columns.first),
-                Right { data: &weight[start..], stride: output.channels },
-                pixel_mut(output, part, ow),
-                step > 0,
-            );
-        }
-        if rows.is_empty() || columns.is_empty() {
-            clear_pixel(output, block, part, ow);
-        }
-    }
 }
 
 /// dx = dy ∗ wᵀ, or dx += dy ∗ wᵀ.
@@ -93,7 +74,7 @@ pub fn backward_input(
     dx: &mut [f32],
     accumulate: bool,
 ) {
-    let Convolution { input, output, .. } = convolution;
+    let Convolution { input, output, window } = convolution;
     let (transposed, scratch) = scratch.split_at_mut(convolution.weight_len());
     transpose_weight(convolution, weight, transposed);
     if winograd::pays(convolution) {
@@ -102,34 +83,43 @@ pub fn backward_input(
         let mut nothing = vec![(); input.n_blocks()];
         return winograd::convolve((output, dy), filters, (input, dx), accumulate, &mut nothing, |_, _| {});
     }
-    input.for_each_block(dx, |block, part| backward_block(convolution, dy, transposed, &block, part, accumulate));
+    let products = Products { from: output, data: dy, weight: transposed, kernel: window.kernel, to: input };
+    let rows = |row| Taps::of_input(row, output.height, *window);
+    let columns = |column| Taps::of_input(column, output.width, *window);
+    input.for_each_block(dx, |block, part| products.block(&block, part, [&rows, &columns], accumulate));
 }
 
-fn backward_block(
-    convolution: &Convolution,
-    dy: &[f32],
-    transposed: &[f32],
-    block: &Block,
-    part: &mut [f32],
-    accumulate: bool,
-) {
-    let Convolution { input, output, window } = convolution;
-    let rows = Taps::of_input(block.row, output.height, *window);
-    for iw in 0..input.width {
-        let columns = Taps::of_input(iw, output.width, *window);
-        let depth = columns.kernel.len() * output.channels;
-        for (step, kh) in rows.kernel.clone().enumerate() {
-            let start = (kh * window.kernel + columns.kernel.start) * input.channels * output.channels;
-            multiply(
-                Size { rows: block.n_images, columns: input.channels, depth },
-                pixels(output, dy, rows.first + step, block, columns.first),
-                Right { data: &transposed[start..], stride: input.channels },
-                pixel_mut(input, part, iw),
-                accumulate || step > 0,
-            );
-        }
-        if !accumulate && (rows.is_empty() || columns.is_empty()) {
-            clear_pixel(input, block, part, iw);
+/// One map from another, pixel by pixel.
+struct Products<'a> {
+    from: &'a Batch,
+    data: &'a [f32],
+    /// A matrix a tap, in the order in which `taps` counts them.
+    weight: &'a [f32],
+    kernel: usize,
+    to: &'a Batch,
+}
+
+impl Products<'_> {
+    /// One block of `to`, replaced or added to. `taps`: of a row and of a column of `to`.
+    fn block(&self, block: &Block, part: &mut [f32], taps: [&dyn Fn(usize) -> Taps; 2], accumulate: bool) {
+        let Products { from, data, weight, kernel, to } = *self;
+        let rows = taps[0](block.row);
+        for column in 0..to.width {
+            let columns = taps[1](column);
+            let depth = columns.kernel.len() * from.channels;
+            for (step, kh) in rows.kernel.clone().enumerate() {
+                let start = (kh * kernel + columns.kernel.start) * from.channels * to.channels;
+                multiply(
+                    Size { rows: block.n_images, columns: to.channels, depth },
+                    pixels(from, data, rows.first + step, block, columns.first),
+                    Right { data: &weight[start..], stride: to.channels },
+                    pixel_mut(to, part, column),
+                    accumulate || step > 0,
+                );
+            }
+            if !accumulate && (rows.is_empty() || columns.is_empty()) {
+                clear_pixel(to, block, part, column);
+            }
         }
     }
 }

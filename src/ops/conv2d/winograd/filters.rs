@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::ops::batch::{split, split_off};
+use crate::ops::batch::{for_each_part, split};
 use crate::ops::conv2d::winograd::{POINTS, REACH, load, store, transform};
 use crate::ops::registers::registers;
 
@@ -50,7 +50,9 @@ pub fn filters<'a>(weight: &[f32], inputs: usize, outputs: usize, points: &'a mu
     points.par_chunks_mut(POINTS * inputs * PANEL).enumerate().for_each(|(panel, points)| {
         let (first, width) = (panel * PANEL, points.len() / (POINTS * inputs));
         let of = Panel { weight, inputs, outputs, first, width };
-        of.halve(0..inputs, split(points, inputs * width));
+        for_each_part(0..inputs, INPUTS, width, split(points, inputs * width), &|inputs, points| {
+            registers().dispatch(Transform { panel: of, inputs, points });
+        });
     });
     Filters { data: points, inputs, outputs }
 }
@@ -62,17 +64,6 @@ struct Panel<'a> {
     outputs: usize,
     first: usize,
     width: usize,
-}
-
-impl Panel<'_> {
-    fn halve(self, inputs: Range<usize>, mut points: [&mut [f32]; POINTS]) {
-        if inputs.len() <= INPUTS {
-            return registers().dispatch(Transform { panel: self, inputs, points });
-        }
-        let middle = inputs.start + inputs.len() / 2;
-        let rest = split_off(&mut points, (middle - inputs.start) * self.width);
-        rayon::join(|| self.halve(inputs.start..middle, points), || self.halve(middle..inputs.end, rest));
-    }
 }
 
 struct Transform<'a> {

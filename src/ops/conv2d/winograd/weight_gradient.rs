@@ -7,7 +7,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::ops::batch::{Batch, split, split_off};
+use crate::ops::batch::{Batch, for_each_part, split};
 use crate::ops::conv2d::Convolution;
 use crate::ops::conv2d::winograd::{GAP, POINTS, REACH, TILE, Unit, gather, load, store, transform};
 use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
@@ -78,7 +78,9 @@ pub fn backward(convolution: &Convolution, x: &[f32], dy: &[f32], scratch: &mut 
         });
     }
     let of = Taps { points: gradients, inputs: input.channels, outputs: output.channels };
-    of.halve(0..input.channels, split(dw, n_weights));
+    for_each_part(0..input.channels, INPUTS, output.channels, split(dw, n_weights), &|inputs, taps| {
+        registers().dispatch(Transform { of, inputs, taps });
+    });
 }
 
 /// All units, by row of tiles, then images.
@@ -109,17 +111,6 @@ struct Taps<'a> {
     points: &'a [f32],
     inputs: usize,
     outputs: usize,
-}
-
-impl Taps<'_> {
-    fn halve(self, inputs: Range<usize>, mut taps: [&mut [f32]; TAPS]) {
-        if inputs.len() <= INPUTS {
-            return registers().dispatch(Transform { of: self, inputs, taps });
-        }
-        let middle = inputs.start + inputs.len() / 2;
-        let rest = split_off(&mut taps, (middle - inputs.start) * self.outputs);
-        rayon::join(|| self.halve(inputs.start..middle, taps), || self.halve(middle..inputs.end, rest));
-    }
 }
 
 struct Transform<'a> {
