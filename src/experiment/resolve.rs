@@ -153,19 +153,19 @@ fn check_pieces(micro_batch: Placed<Option<u32>>, backend: Backend, found: &mut 
     }
 }
 
-/// `cuda` has kernels for NT-Xent alone.
+/// `cuda` has no kernels for a memory bank and for labels.
 fn check_loss(loss: Placed<Loss>, backend: Backend, found: &mut Found) -> bool {
     let name = match (loss.value, backend) {
-        (_, Backend::Cpu | Backend::Reference) | (Loss::NtXent { .. }, Backend::Cuda) => return true,
+        (_, Backend::Cpu | Backend::Reference)
+        | (
+            Loss::NtXent { .. } | Loss::Dcl | Loss::Dclw { .. } | Loss::NtLogistic { .. } | Loss::MarginTriplet { .. },
+            Backend::Cuda,
+        ) => return true,
         (Loss::NtXentMemoryBank { .. }, Backend::Cuda) => "NtXentMemoryBank",
-        (Loss::Dcl, Backend::Cuda) => "Dcl",
-        (Loss::Dclw { .. }, Backend::Cuda) => "Dclw",
-        (Loss::NtLogistic { .. }, Backend::Cuda) => "NtLogistic",
-        (Loss::MarginTriplet { .. }, Backend::Cuda) => "MarginTriplet",
         (Loss::CrossEntropy { .. }, Backend::Cuda) => "CrossEntropy",
     };
     let problem = Problem::new(loss.span, "train.loss", format!("the device `cuda` does not have the loss `{name}`"));
-    found.add(problem.expected("`NtXent`, with any `normalize` and `scale`; the device `cpu` has every loss"));
+    found.add(problem.expected("a loss without a memory bank and labels; the device `cpu` has every loss"));
     false
 }
 

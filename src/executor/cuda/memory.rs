@@ -3,10 +3,9 @@
 use crate::device::gpu::{Address, Element};
 use crate::executor::cuda::network::{Network, Pass, evaluation_images};
 use crate::executor::{self, N_VIEWS, Setting};
-use crate::experiment::recipe;
 use crate::model::plan::{Op, Plan, PoolKind};
+use crate::ops::contrastive::cuda::{self as contrastive, Loss};
 use crate::ops::conv2d;
-use crate::ops::nt_xent::cuda::{self as nt_xent, Loss};
 use crate::ops::optimizer;
 use crate::ops::optimizer::cuda::Update;
 
@@ -112,7 +111,7 @@ impl Memory {
             projections: take(projections),
             projection_gradients: take(projections),
             anchors: take(8 * loss.n_views),
-            loss_scratch: take(nt_xent::scratch_bytes(&loss)),
+            loss_scratch: take(contrastive::scratch_bytes(&loss)),
             losses: take(8 * LOSSES),
             step: take(8),
             update_table: take(update.table().len()),
@@ -127,30 +126,12 @@ impl Memory {
 }
 
 /// The loss over all views of a step.
-///
-/// # Panics
-/// For a loss without kernels: the executor refuses it before it lays anything out.
 pub fn loss(network: &Network) -> Loss {
-    let (normalize, scale) = kernels_of(network.setting.loss).expect("a loss that has kernels");
     Loss {
+        recipe: network.setting.loss,
         n_views: N_VIEWS * network.setting.batch,
         width: network.plan.projection_width(),
-        inverse_temperature: 1.0 / network.setting.temperature,
-        normalize,
-        scale,
-    }
-}
-
-/// Whether NT-Xent's kernels compute the loss of cosines, and its scale; none for another loss, which has no kernels.
-pub fn kernels_of(loss: recipe::Loss) -> Option<(bool, f64)> {
-    match loss {
-        recipe::Loss::NtXent { normalize, scale } => Some((normalize, scale)),
-        recipe::Loss::NtXentMemoryBank { .. }
-        | recipe::Loss::Dcl
-        | recipe::Loss::Dclw { .. }
-        | recipe::Loss::NtLogistic { .. }
-        | recipe::Loss::MarginTriplet { .. }
-        | recipe::Loss::CrossEntropy { .. } => None,
+        temperature: network.setting.temperature,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::model::plan::Plan;
 use crate::model::registry;
 use crate::ops::optimizer::Step;
 use crate::ops::optimizer::cuda::advance;
-use crate::ops::{compute_weights, optimizer, precision};
+use crate::ops::{compute_weights, contrastive, optimizer, precision};
 
 /// A Plan, its memory on the device and the graphs recorded for it.
 pub struct CudaExecutor {
@@ -311,6 +311,7 @@ pub fn sources() -> Vec<Source> {
         crate::ops::activation::cuda::SOURCE,
         crate::ops::batch_norm::cuda::SOURCE,
         crate::ops::compute_weights::cuda::SOURCE,
+        crate::ops::contrastive::cuda::SOURCE,
         crate::ops::conv2d::cuda::SOURCE,
         crate::ops::global_average_pool::cuda::SOURCE,
         crate::ops::linear::cuda::SOURCE,
@@ -327,8 +328,8 @@ fn ensure_sound(plan: &Plan, setting: &Setting) -> Result<(), ExecutorError> {
         let text = "expected a batch of at least 2 images, in pieces of equal size";
         return Err(ExecutorError::Device(text.to_owned()));
     }
-    if memory::kernels_of(setting.loss).is_none() {
-        return Err(ExecutorError::Device("the `cuda` executor has no kernels but NT-Xent's".to_owned()));
+    if !contrastive::cuda::has_kernels(setting.loss) {
+        return Err(ExecutorError::Device("the `cuda` executor has no kernels of this loss".to_owned()));
     }
     check::refusal(plan).map_or(Ok(()), |refusal| Err(ExecutorError::Device(refusal)))
 }

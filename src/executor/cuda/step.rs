@@ -5,7 +5,7 @@ use crate::executor::N_VIEWS;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::cuda::memory::{LOSSES, loss, view_bytes};
 use crate::executor::cuda::network::Pass;
-use crate::ops::nt_xent::cuda as nt_xent;
+use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::optimizer::cuda::{self as update, Places, Update};
 use crate::ops::{compute_weights, precision};
 
@@ -83,7 +83,7 @@ impl CudaExecutor {
 
     fn loss_nodes(&self) -> Vec<Node> {
         let memory = &self.memory;
-        let places = nt_xent::Places {
+        let places = contrastive::Places {
             projections: memory.projections,
             gradient: memory.projection_gradients,
             anchor_losses: memory.anchors,
@@ -92,7 +92,7 @@ impl CudaExecutor {
             step: memory.step,
             scratch: memory.loss_scratch,
         };
-        nt_xent::nodes(&loss(&self.network), &places)
+        contrastive::nodes(&loss(&self.network), &places)
     }
 
     fn backward_of_piece(&self, piece: usize) -> Vec<Node> {

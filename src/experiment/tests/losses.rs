@@ -91,8 +91,15 @@ fn a_gpu_refuses_what_it_has_no_kernels_for() {
             assert!(on(backend).is_ok(), "{text} on {backend:?}");
         }
         match (loss, on(Backend::Cuda)) {
-            (Loss::NtXent { .. }, loaded) => assert!(loaded.is_ok(), "{text}"),
-            (_, loaded) => {
+            (
+                Loss::NtXent { .. }
+                | Loss::Dcl
+                | Loss::Dclw { .. }
+                | Loss::NtLogistic { .. }
+                | Loss::MarginTriplet { .. },
+                loaded,
+            ) => assert!(loaded.is_ok(), "{text}"),
+            (Loss::NtXentMemoryBank { .. } | Loss::CrossEntropy { .. }, loaded) => {
                 let problems = loaded.expect_err("a loss without kernels");
                 assert_eq!(problems.list()[0].path, "train.loss");
                 let summary = problems.summary();

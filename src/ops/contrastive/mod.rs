@@ -21,7 +21,12 @@
 pub mod bank;
 #[cfg(test)]
 mod bank_tests;
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 pub mod exact;
+#[cfg(test)]
+mod golden_tests;
 mod memory_bank;
 mod pairs;
 mod softmax;

@@ -2,9 +2,9 @@
 //! in f64, finite differences and closed forms.
 
 use proptest::prelude::*;
-use serde::Deserialize;
 
 use super::exact::Exact;
+use super::golden_tests::golden;
 use super::*;
 use crate::ops::nt_xent::golden::{values, values_f32};
 use crate::ops::nt_xent::{dot, normalize};
@@ -30,7 +30,7 @@ fn bank_of(loss: Loss, width: usize) -> Vec<f32> {
     unit(&values_f32(77, bank_len(loss, width), 1.0), width)
 }
 
-fn unit(rows: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn unit(rows: &[f32], width: usize) -> Vec<f32> {
     let mut unit = vec![0.0; rows.len()];
     for (row, unit) in rows.chunks(width).zip(unit.chunks_mut(width)) {
         normalize(row, unit);
@@ -61,103 +61,32 @@ fn exact(loss: Loss, width: usize, temperature: f32) -> Exact {
     Exact::new(loss, f64::from(temperature), width, &bank_of(loss, width))
 }
 
-fn widened(values: &[f32]) -> Vec<f64> {
+pub(super) fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-fn norm(values: &[f64]) -> f64 {
+pub(super) fn norm(values: &[f64]) -> f64 {
     values.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// ‖found − wanted‖ / ‖wanted‖.
-fn far(found: &[f32], wanted: &[f64]) -> f64 {
+pub(super) fn far(found: &[f32], wanted: &[f64]) -> f64 {
     let difference: Vec<f64> = found.iter().zip(wanted).map(|(&x, y)| f64::from(x) - y).collect();
     norm(&difference) / norm(wanted).max(1e-30)
 }
 
 /// Second views near the first ones, as training makes them.
-fn pairs(seed: u64, n: usize, width: usize, scale: f64) -> Vec<f32> {
+pub(super) fn pairs(seed: u64, n: usize, width: usize, scale: f64) -> Vec<f32> {
     let (first, own) = (values(seed, n * width, scale), values(seed + 1, n * width, scale));
     let second = first.iter().zip(&own).map(|(x, y)| 0.6 * x + y);
     first.iter().copied().chain(second).map(|value| value as f32).collect()
 }
 
-#[derive(Deserialize)]
-struct Probe {
-    norm: f64,
-    sum: f64,
-    index: Vec<usize>,
-    value: Vec<f64>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    kind: String,
-    normalize: Option<bool>,
-    factor: Option<f64>,
-    sigma: Option<f64>,
-    margin: Option<f64>,
-    semi_hard: Option<bool>,
-    size: Option<u32>,
-    bank_seed: Option<u64>,
-    bank_sum: Option<f64>,
-    n: usize,
-    d: usize,
-    temperature: f64,
-    scale: f64,
-    seed: u64,
-    loss: f64,
-    grad_view0: Probe,
-    grad_view1: Probe,
-}
-
-#[derive(Deserialize)]
-struct Golden {
-    cases: Vec<Case>,
-}
-
-impl Case {
-    fn recipe(&self) -> Loss {
-        let semi_hard = self.semi_hard.unwrap_or_default();
-        match self.kind.as_str() {
-            "NtXent" => Loss::NtXent { normalize: self.normalize.unwrap(), scale: self.factor.unwrap() },
-            "NtXentMemoryBank" => Loss::NtXentMemoryBank { size: self.size.unwrap() },
-            "Dcl" => Loss::Dcl,
-            "Dclw" => Loss::Dclw { sigma: self.sigma.unwrap() },
-            "NtLogistic" => Loss::NtLogistic { semi_hard },
-            "MarginTriplet" => Loss::MarginTriplet { margin: self.margin.unwrap(), semi_hard },
-            other => panic!("no loss is called {other}"),
-        }
-    }
-
-    fn bank(&self) -> Vec<f32> {
-        let rows = self.bank_seed.map(|seed| values_f32(seed, self.size.unwrap() as usize * self.d, 1.0));
-        unit(&rows.unwrap_or_default(), self.d)
-    }
-
-    fn check(&self, route: &str, loss: f64, gradient: &[f64], bound: f64) {
-        let name = format!("{route}: {:?}, N {} D {} T {}", self.recipe(), self.n, self.d, self.temperature);
-        let apart = (loss - self.loss).abs();
-        assert!(apart <= bound * self.loss.abs().max(0.1), "{name}: loss {loss}, {} wanted", self.loss);
-        let (first, second) = gradient.split_at(self.n * self.d);
-        for (gradient, probe) in [(first, &self.grad_view0), (second, &self.grad_view1)] {
-            let allowed = 10.0 * bound * probe.norm;
-            assert!((norm(gradient) - probe.norm).abs() <= allowed, "{name}: norm {}, {}", norm(gradient), probe.norm);
-            assert!((gradient.iter().sum::<f64>() - probe.sum).abs() <= allowed, "{name}: sum");
-            for (&index, &value) in probe.index.iter().zip(&probe.value) {
-                assert!((gradient[index] - value).abs() <= allowed, "{name}: {} at {index}, {value}", gradient[index]);
-            }
-        }
-    }
-}
-
 #[test]
 fn agrees_with_lightly_and_pytorch() {
-    let golden: Golden = serde_json::from_str(include_str!("../../../tests/golden/losses.json")).unwrap();
-    assert_eq!(golden.cases.len(), 43);
-    for case in golden.cases {
+    for case in golden() {
         let (loss, temperature, bank) = (case.recipe(), case.temperature as f32, case.bank());
-        let projections = pairs(case.seed, case.n, case.d, case.scale);
+        let projections = case.projections();
         let mut objective = Objective::new(loss, temperature, 2 * case.n, case.d);
         objective.load_bank(&bank);
         let mut gradient = vec![f32::NAN; projections.len()];

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::cuda::{
-    Loss, MetricsPlaces, Places, SOURCE, Tiling, metrics_nodes, metrics_nodes_cut, nodes, nodes_cut, scratch_bytes,
+    Loss, MetricsPlaces, Places, SOURCE, metrics_nodes, metrics_nodes_cut, nodes, nodes_cut, scratch_bytes,
 };
 use super::golden::values_f32;
+use super::tiles::Tiling;
 use super::*;
 use crate::device::Pool;
 use crate::device::emulator::{Emulator, Order};
@@ -382,7 +383,7 @@ fn every_size_is_cut_into_whole_parts_and_bounded_memory() {
     for n_views in (4..=1200).step_by(2).chain((1202..=1 << 16).step_by(202)).chain([8192, 1 << 16]) {
         for width in [1, 64, 128, 2048] {
             let loss = Loss { n_views, width, inverse_temperature: 1.0, normalize: true, scale: 1.0 };
-            let Tiling { tile_rows, sum_tiles, panel_rows, gradient_tiles } = Tiling::of(&loss);
+            let Tiling { tile_rows, sum_tiles, panel_rows, gradient_tiles } = loss.tiling();
             let tiles = n_views.div_ceil(64);
             assert!(tile_rows == 32 || tile_rows == 64);
             assert!((1..=16).contains(&sum_tiles) && (1..=tiles).contains(&gradient_tiles), "{loss:?}");
@@ -392,7 +393,7 @@ fn every_size_is_cut_into_whole_parts_and_bounded_memory() {
             assert!(scratch_bytes(&loss) <= unit + rows + (64 << 20) + (32 << 20) + 2560, "{loss:?}");
         }
     }
-    let of = |n_views| Tiling::of(&Loss { n_views, width: 128, inverse_temperature: 1.0, normalize: true, scale: 1.0 });
+    let of = |n_views: usize| loss_of(&vec![0.0; n_views * 128], 128, 1.0).tiling();
     assert_eq!(of(512), Tiling { tile_rows: 32, sum_tiles: 1, panel_rows: 512, gradient_tiles: 1 });
     assert_eq!(of(8192), Tiling { tile_rows: 64, sum_tiles: 16, panel_rows: 2048, gradient_tiles: 32 });
     assert_eq!(of(1 << 16), Tiling { tile_rows: 64, sum_tiles: 16, panel_rows: 256, gradient_tiles: 64 });

@@ -12,6 +12,7 @@ pub mod cuda;
 mod exponential;
 mod metrics;
 mod normalize;
+pub(in crate::ops) mod tiles;
 
 #[cfg(test)]
 mod cuda_tests;
