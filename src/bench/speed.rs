@@ -205,7 +205,7 @@ fn resident(
 ) -> Result<Timed, ExecutorError> {
     let steps_per_epoch = images.len() / subject.batch;
     let rates = vec![LEARNING_RATE; 1 << 16];
-    let feed = Feed { images, pipeline, steps_per_epoch: steps_per_epoch as u64, learning_rates: &rates };
+    let feed = Feed { images, labels: &[], pipeline, steps_per_epoch: steps_per_epoch as u64, learning_rates: &rates };
     let none = || ExecutorError::Device("an executor that takes its views from outside".to_owned());
     let attached = executor.resident().ok_or_else(none).and_then(|resident| resident.attach(&feed));
     barrier.wait();

@@ -34,7 +34,7 @@ pub const N_VIEWS: usize = 2;
 pub struct Setting {
     /// Images a training step (`n_views` × `batch` views).
     pub batch: usize,
-    /// Views an image: 2, which every contrast needs; 1 for a loss of labels on `cpu`.
+    /// Views an image: 2, which every contrast needs; 1 for a loss of labels on `cpu` and `cuda`.
     pub n_views: usize,
     /// Images a piece, where the network sees the batch in pieces and the loss sees it whole; it divides `batch`.
     pub micro_batch: Option<usize>,
@@ -165,6 +165,8 @@ fn largest_batch(above: usize, fits: impl Fn(usize) -> bool) -> usize {
 /// A training as an executor sees it that keeps the images and makes the views by itself.
 pub struct Feed<'a> {
     pub images: &'a Images,
+    /// The class of every image, which a loss of labels alone looks at.
+    pub labels: &'a [u32],
     pub pipeline: &'a Pipeline,
     pub steps_per_epoch: u64,
     /// The rate of every step, from step 0 on.
@@ -269,8 +271,8 @@ pub fn build_locked(
     let not_compiled = |error: registry::NotCompiled| ExecutorError::Device(error.to_string());
     match backend {
         Backend::Cpu => Ok(Box::new(CpuExecutor::new(registry::plan(model).map_err(not_compiled)?, setting)?)),
-        Backend::Reference | Backend::Cuda if setting.n_views != N_VIEWS => Err(ExecutorError::Device(format!(
-            "{} views an image: only the `cpu` executor has other than 2",
+        Backend::Reference if setting.n_views != N_VIEWS => Err(ExecutorError::Device(format!(
+            "{} views an image: the `reference` executor has no other than 2",
             setting.n_views
         ))),
         Backend::Reference if setting.micro_batch.is_some() => {

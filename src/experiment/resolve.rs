@@ -80,13 +80,12 @@ impl Parts<'_> {
     pub fn run(&self, options: &LoadOptions, found: &mut Found) -> Option<Run> {
         let numerics = self.train.and_then(|train| numerics(train.numerics, options.backend, found));
         let are_pieces_right = self.train.is_none_or(|train| check_pieces(train.micro_batch, options.backend, found));
-        let is_loss_right = self.train.is_none_or(|train| check_loss(train.loss, options.backend, found));
         let are_met = self.model.zip(self.train).is_none_or(|(model, train)| check_head(model, train.loss, found));
         self.check_size(found);
         let facts = self.data.and_then(|data| data.facts);
         let trained = self.train.zip(facts).and_then(|(train, facts)| {
             let (steps, bookkeeping) = steps(train, facts.n_train, options.smoke, found)?;
-            (are_pieces_right && is_loss_right && are_met)
+            (are_pieces_right && are_met)
                 .then_some((train_recipe(train, &steps, numerics?, options.smoke), bookkeeping))
         });
         let head = self.model.map(|section| section.model.head);
@@ -151,22 +150,6 @@ fn check_pieces(micro_batch: Placed<Option<u32>>, backend: Backend, found: &mut 
             false
         }
     }
-}
-
-/// `cuda` has no kernels for a memory bank and for labels.
-fn check_loss(loss: Placed<Loss>, backend: Backend, found: &mut Found) -> bool {
-    let name = match (loss.value, backend) {
-        (_, Backend::Cpu | Backend::Reference)
-        | (
-            Loss::NtXent { .. } | Loss::Dcl | Loss::Dclw { .. } | Loss::NtLogistic { .. } | Loss::MarginTriplet { .. },
-            Backend::Cuda,
-        ) => return true,
-        (Loss::NtXentMemoryBank { .. }, Backend::Cuda) => "NtXentMemoryBank",
-        (Loss::CrossEntropy { .. }, Backend::Cuda) => "CrossEntropy",
-    };
-    let problem = Problem::new(loss.span, "train.loss", format!("the device `cuda` does not have the loss `{name}`"));
-    found.add(problem.expected("a loss without a memory bank and labels; the device `cpu` has every loss"));
-    false
 }
 
 /// Encoders of a training that are kept before its last; each is evaluated.

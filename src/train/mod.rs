@@ -114,7 +114,7 @@ pub fn pretrain(
     executor.load(&start.state);
     watcher.start(start.state.step);
     if executor.resident().is_some() {
-        resident::train(&mut course, &data.images, executor, start.state.step, watcher)?;
+        resident::train(&mut course, data, executor, start.state.step, watcher)?;
     } else {
         train(&mut course, data, executor, pool, start.state.step, watcher)?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::data::Images;
+use crate::data::LabelledImages;
 use crate::executor::{Executor, ExecutorError, Feed, Resident, Steps};
 use crate::train::course::{Course, learning_rate};
 use crate::train::{TrainError, Watcher, metrics};
@@ -14,7 +14,7 @@ const STEPS_AT_ONCE: u64 = 64;
 /// Trains from `start` on.
 pub fn train(
     course: &mut Course,
-    images: &Images,
+    data: &LabelledImages,
     executor: &mut dyn Executor,
     start: u64,
     watcher: &mut dyn Watcher,
@@ -23,7 +23,8 @@ pub fn train(
     let pipeline = Pipeline::new(&run.views, run.model.side as usize, run.seed);
     let learning_rates: Vec<f64> = (0..run.train.length_steps).map(|step| learning_rate(run, step)).collect();
     let steps_per_epoch = run.steps_per_epoch();
-    let feed = Feed { images, pipeline: &pipeline, steps_per_epoch, learning_rates: &learning_rates };
+    let LabelledImages { images, labels } = data;
+    let feed = Feed { images, labels, pipeline: &pipeline, steps_per_epoch, learning_rates: &learning_rates };
     resident(executor)?.attach(&feed)?;
     let mut step = start;
     while step < run.train.length_steps {

@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use crate::device::Pool;
-use crate::device::gpu::{Address, Element, Gpu, GpuError, Matrix, Node, Product, Source, bytes_of_f32, f32_of_bytes};
+use crate::device::gpu::{
+    Address, Element, Gpu, GpuError, Matrix, Node, Product, Source, bytes_of_f32, bytes_of_u32, f32_of_bytes,
+};
 use crate::evaluate::linear_probe::{Classifier, RATE_BATCH, Standardization};
 use crate::evaluate::{EvaluateError, Features, Part, Ranking, check};
 use crate::experiment::recipe::{LinearProbe, Schedule};
@@ -323,8 +325,4 @@ impl Training<'_> {
 
 fn matrix(address: Address, stride: usize) -> Matrix {
     Matrix { address, element: Element::F32, stride }
-}
-
-fn bytes_of_u32(values: &[u32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

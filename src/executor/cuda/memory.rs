@@ -2,7 +2,7 @@
 
 use crate::device::gpu::{Address, Element};
 use crate::executor::cuda::network::{Network, Pass, evaluation_images};
-use crate::executor::{self, N_VIEWS, Setting};
+use crate::executor::{self, Setting};
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::contrastive::cuda::{self as contrastive, Loss};
 use crate::ops::conv2d;
@@ -52,6 +52,10 @@ pub struct Memory {
     pub projection_gradients: Address,
     pub anchors: Address,
     pub loss_scratch: Address,
+    /// A loss's memory bank; none where there is none.
+    pub bank: Address,
+    /// For a loss of labels the class of every image of a step, u32.
+    pub labels: Address,
     pub losses: Address,
     /// Steps done, u64.
     pub step: Address,
@@ -87,10 +91,11 @@ impl Memory {
         let floats = 4 * plan.n_parameters();
         let pieces = setting.batch / setting.piece();
         let view_bytes = view_bytes(plan, network.element);
-        let input = take(view_bytes * N_VIEWS * setting.piece());
+        let input = take(view_bytes * setting.n_views * setting.piece());
         let n_slots = optimizer::slots(&setting.optimizer, 0).len();
         let loss = loss(network);
         let projections = 4 * loss.n_views * loss.width;
+        let bank_bytes = contrastive::bank_bytes(&loss);
         let update = Update::new(&setting.optimizer, &plan.parameters);
         let memory = Memory {
             parameters: take(floats),
@@ -103,7 +108,7 @@ impl Memory {
             weight_table: take(network.weights.table().len()),
             input,
             arrivals: take(4 * evaluation_images(setting) * plan.shape(plan.input).len()),
-            views: if pieces > 1 { take(view_bytes * N_VIEWS * setting.batch) } else { input },
+            views: if pieces > 1 { take(view_bytes * setting.n_views * setting.batch) } else { input },
             arena: take(network.training.arena_len.max(network.evaluation.arena_len) * network.element.bytes()),
             winners: (0..plan.ops.len()).map(|index| take(winner_bytes(network, index))).collect(),
             saved: (0..plan.ops.len()).map(|index| [saved_bytes(network, index); 2].map(&mut take)).collect(),
@@ -112,6 +117,8 @@ impl Memory {
             projection_gradients: take(projections),
             anchors: take(8 * loss.n_views),
             loss_scratch: take(contrastive::scratch_bytes(&loss)),
+            bank: if bank_bytes > 0 { take(bank_bytes) } else { Address::NONE },
+            labels: if setting.loss.has_labels() { take(4 * setting.batch) } else { Address::NONE },
             losses: take(8 * LOSSES),
             step: take(8),
             update_table: take(update.table().len()),
@@ -129,7 +136,7 @@ impl Memory {
 pub fn loss(network: &Network) -> Loss {
     Loss {
         recipe: network.setting.loss,
-        n_views: N_VIEWS * network.setting.batch,
+        n_views: network.setting.n_views * network.setting.batch,
         width: network.plan.projection_width(),
         temperature: network.setting.temperature,
     }

@@ -16,12 +16,14 @@ use std::cell::RefCell;
 
 use crate::device::cuda::CudaGpu;
 use crate::device::cuda::plan_lock::PlanLock;
-use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node, Source, bytes_of_f32, f32_of_bytes, loaded};
+use crate::device::gpu::{
+    Address, Gpu, GpuError, Graph, Node, Source, bytes_of_f32, bytes_of_u32, f32_of_bytes, loaded,
+};
 pub use crate::executor::cuda::convolutions::{convolutions, convolutions_of_model};
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, largest_batch, needed_bytes, view_bytes};
 use crate::executor::cuda::network::{Network, Pass, Placed, evaluation_images};
 use crate::executor::cuda::resident::Attached;
-use crate::executor::{Executor, ExecutorError, N_VIEWS, Resident, Setting, State, UpdateNorms, check};
+use crate::executor::{Executor, ExecutorError, N_VIEWS, Resident, Setting, State, UpdateNorms, check, check_labels};
 use crate::experiment::recipe::Model;
 use crate::model::plan::Plan;
 use crate::model::registry;
@@ -198,6 +200,10 @@ impl CudaExecutor {
             gpu.upload(address, &flat(slot))?;
         }
         gpu.upload(self.memory.running, &bytes_of_f32(&state.buffers))?;
+        if !state.bank.is_empty() {
+            let rows = contrastive::cuda::bank_on_device(&memory::loss(&self.network), &state.bank);
+            gpu.upload(self.memory.bank, &bytes_of_f32(&rows))?;
+        }
         gpu.upload(self.memory.step, &state.step.to_le_bytes())?;
         self.step = state.step;
         Ok(())
@@ -209,13 +215,24 @@ impl CudaExecutor {
             parameters: self.read_flat(self.memory.parameters)?,
             buffers: self.read_f32(self.memory.running, self.network.plan.n_buffers())?,
             optimizer: self.slot_names.iter().zip(self.memory.slots).map(slot).collect::<Result<_, GpuError>>()?,
-            bank: Vec::new(),
+            bank: self.read_bank()?,
             step: self.step,
         })
     }
 
-    fn try_forward_backward(&mut self, views: &[f32]) -> Result<f32, GpuError> {
+    fn read_bank(&self) -> Result<Vec<f32>, GpuError> {
+        let loss = memory::loss(&self.network);
+        match contrastive::cuda::bank_bytes(&loss) {
+            0 => Ok(Vec::new()),
+            bytes => Ok(contrastive::cuda::bank_from_device(&loss, &self.read_f32(self.memory.bank, bytes / 4)?)),
+        }
+    }
+
+    fn try_forward_backward(&mut self, views: &[f32], labels: &[u32]) -> Result<f32, GpuError> {
         self.bring(views, self.memory.views)?;
+        if self.network.setting.loss.has_labels() {
+            self.gpu.get_mut().upload(self.memory.labels, &bytes_of_u32(labels))?;
+        }
         let nodes = self.gradient_nodes();
         self.gpu.get_mut().run(&nodes)?;
         let losses = self.read_f32(self.memory.losses, LOSSES)?;
@@ -258,6 +275,8 @@ impl Executor for CudaExecutor {
         assert_eq!(state.buffers.len(), self.network.plan.n_buffers(), "running statistics of the state and the Plan");
         let names: Vec<&str> = state.optimizer.iter().map(|slot| slot.0).collect();
         assert_eq!(names, self.slot_names, "optimizer slots of the state and the setting");
+        let n_bank = contrastive::bank_len(self.network.setting.loss, self.network.plan.projection_width());
+        assert_eq!(state.bank.len(), n_bank, "the memory bank of the state and of the setting");
         self.try_load(state).expect(DEVICE_FAILS);
     }
 
@@ -265,12 +284,14 @@ impl Executor for CudaExecutor {
         self.try_save().expect(DEVICE_FAILS)
     }
 
-    fn forward_backward_labelled(&mut self, views: &[f32], _labels: &[u32]) -> Result<f32, ExecutorError> {
-        let expected = N_VIEWS * self.network.setting.batch * self.network.plan.shape(self.network.plan.input).len();
+    fn forward_backward_labelled(&mut self, views: &[f32], labels: &[u32]) -> Result<f32, ExecutorError> {
+        let (plan, setting) = (&self.network.plan, &self.network.setting);
+        let expected = setting.n_views * setting.batch * plan.shape(plan.input).len();
         if views.len() != expected {
             return Err(ExecutorError::Device(format!("expected {expected} numbers of views, found {}", views.len())));
         }
-        Ok(self.try_forward_backward(views)?)
+        check_labels(setting.loss, labels, setting.batch, plan.projection_width())?;
+        Ok(self.try_forward_backward(views, labels)?)
     }
 
     fn update(&mut self, learning_rate: f64) {
@@ -283,7 +304,7 @@ impl Executor for CudaExecutor {
     }
 
     fn projections(&self) -> Vec<f32> {
-        let n = N_VIEWS * self.network.setting.batch * self.network.plan.projection_width();
+        let n = self.network.setting.n_views * self.network.setting.batch * self.network.plan.projection_width();
         self.read_f32(self.memory.projections, n).expect(DEVICE_FAILS)
     }
 
@@ -313,6 +334,7 @@ pub fn sources() -> Vec<Source> {
         crate::ops::compute_weights::cuda::SOURCE,
         crate::ops::contrastive::cuda::SOURCE,
         crate::ops::conv2d::cuda::SOURCE,
+        crate::ops::cross_entropy::cuda::SOURCE,
         crate::ops::global_average_pool::cuda::SOURCE,
         crate::ops::linear::cuda::SOURCE,
         crate::ops::nt_xent::cuda::SOURCE,
@@ -328,8 +350,8 @@ fn ensure_sound(plan: &Plan, setting: &Setting) -> Result<(), ExecutorError> {
         let text = "expected a batch of at least 2 images, in pieces of equal size";
         return Err(ExecutorError::Device(text.to_owned()));
     }
-    if !contrastive::cuda::has_kernels(setting.loss) {
-        return Err(ExecutorError::Device("the `cuda` executor has no kernels of this loss".to_owned()));
+    if setting.n_views == 0 || setting.n_views != N_VIEWS && !setting.loss.has_labels() {
+        return Err(ExecutorError::Device(format!("a contrast of {} views an image", setting.n_views)));
     }
     check::refusal(plan).map_or(Ok(()), |refusal| Err(ExecutorError::Device(refusal)))
 }

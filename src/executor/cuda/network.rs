@@ -1,9 +1,9 @@
 //! A Plan as nodes: forward in training and in evaluation, and backward. Pure: places in, nodes out.
 
 use crate::device::gpu::{Address, Element, Node};
+use crate::executor::Setting;
 use crate::executor::cuda::memory::Memory;
 use crate::executor::schedule::{Flow, Schedule, read_by_backward};
-use crate::executor::{N_VIEWS, Setting};
 use crate::experiment::recipe::{BatchNormScope, Numerics};
 use crate::model::plan::{Op, ParameterId, ParameterKind, Plan, PoolKind, ValueId};
 use crate::ops::batch_norm::cuda::{Backward, Norm, Parts};
@@ -18,7 +18,7 @@ const EVALUATION_IMAGES_MAX: usize = 512;
 
 /// Images evaluated at once: as many as a step has views, so that an evaluation takes no more memory than training.
 pub fn evaluation_images(setting: &Setting) -> usize {
-    (N_VIEWS * setting.piece()).min(EVALUATION_IMAGES_MAX)
+    (setting.n_views * setting.piece()).min(EVALUATION_IMAGES_MAX)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Network {
             Numerics::F32 => Element::F32,
             Numerics::Bf16 => Element::Bf16,
         };
-        let training = Schedule::training(&plan, N_VIEWS * setting.piece(), N_VIEWS);
+        let training = Schedule::training(&plan, setting.n_views * setting.piece(), setting.n_views);
         let evaluation = Schedule::evaluation(&plan, evaluation_images(setting));
         let weights = Layout::new(&plan, element);
         Network { plan, setting: setting.clone(), element, training, evaluation, weights }
@@ -54,7 +54,7 @@ impl Network {
     /// Groups of images with batch-norm statistics of their own.
     fn groups(&self) -> usize {
         match self.setting.batch_norm_scope {
-            BatchNormScope::View | BatchNormScope::MicroBatchView => N_VIEWS,
+            BatchNormScope::View | BatchNormScope::MicroBatchView => self.setting.n_views,
             BatchNormScope::Joint | BatchNormScope::MicroBatchJoint => 1,
         }
     }

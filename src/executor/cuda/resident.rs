@@ -1,12 +1,13 @@
 //! Whole steps on the device: images, order and rates lie there, a step is one graph, and the host looks at losses only.
 
 use crate::data::Images;
-use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node};
+use crate::device::gpu::{Address, Gpu, GpuError, Graph, Node, bytes_of_u32};
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::cuda::memory::{LOSSES, Memory, VIEW_CHANNELS, loss};
 use crate::executor::cuda::network::evaluation_images;
-use crate::executor::{ExecutorError, Feed, N_VIEWS, Resident, Steps, UpdateNorms};
+use crate::executor::{ExecutorError, Feed, N_VIEWS, Resident, Steps, UpdateNorms, check_labels};
 use crate::ops::contrastive::cuda::{MetricsPlaces, metrics_nodes};
+use crate::ops::cross_entropy::cuda::{StepLabels, labels_of_step};
 use crate::ops::nt_xent::Metrics;
 use crate::ops::optimizer::Step;
 use crate::ops::optimizer::cuda::advance;
@@ -25,6 +26,8 @@ pub struct Attached {
     /// u32 an example of the epoch.
     order: Address,
     rates: Address,
+    /// For a loss of labels the class of every example, u32; else none.
+    labels: Address,
     /// The epoch whose examples lie in `order`.
     epoch: Option<u32>,
     plain: Graph,
@@ -60,11 +63,21 @@ impl OnDevice {
 
 impl CudaExecutor {
     /// Views, gradients, update, and the counter's advance.
-    fn step_nodes(&self, feed: &Feed, data: &OnDevice, order: Address, rates: Address, measured: bool) -> Vec<Node> {
+    fn step_nodes(
+        &self,
+        steps_per_epoch: u64,
+        data: &OnDevice,
+        [order, rates, labels]: [Address; 3],
+        measured: bool,
+    ) -> Vec<Node> {
         let batch = self.network.setting.batch;
-        let step = TrainingStep { order, step: self.memory.step, steps_per_epoch: feed.steps_per_epoch, batch };
+        let step = TrainingStep { order, step: self.memory.step, steps_per_epoch, batch };
         let out = Output { address: self.memory.views, channels: VIEW_CHANNELS };
         let mut nodes = vec![data.views.training(&data.inputs, &step, &out)];
+        if self.network.setting.loss.has_labels() {
+            let from = StepLabels { labels, order, step: self.memory.step, steps_per_epoch, batch };
+            nodes.push(labels_of_step(self.memory.labels, &from));
+        }
         nodes.extend(self.gradient_nodes());
         nodes.extend(self.update_nodes(rates, self.memory.step, measured));
         if measured {
@@ -80,7 +93,8 @@ impl CudaExecutor {
         let gpu = self.gpu.get_mut().as_mut();
         if let Some(old) = self.attached.take() {
             old.data.release(gpu)?;
-            [old.order, old.rates].into_iter().try_for_each(|address| gpu.release(address))?;
+            let held = [old.order, old.rates, old.labels].into_iter().filter(|address| *address != Address::NONE);
+            held.into_iter().try_for_each(|address| gpu.release(address))?;
         }
         let views = N_VIEWS * self.network.setting.batch;
         let data = OnDevice::new(gpu, &DeviceImages::new(feed.images), feed.pipeline, views)?;
@@ -91,7 +105,9 @@ impl CudaExecutor {
         let gpu = self.gpu.get_mut().as_mut();
         let rates = gpu.allocate(table.len().max(8))?;
         gpu.upload(rates, &table)?;
-        let nodes = [false, true].map(|measured| self.step_nodes(feed, &data, order, rates, measured));
+        let labels = self.place_labels(feed.labels)?;
+        let step = |measured| self.step_nodes(feed.steps_per_epoch, &data, [order, rates, labels], measured);
+        let nodes = [false, true].map(step);
         self.run_once(&nodes[1])?;
         let gpu = self.gpu.get_mut().as_mut();
         let mut graph = |nodes: &[Node]| {
@@ -99,8 +115,19 @@ impl CudaExecutor {
             gpu.record(nodes)
         };
         let (plain, measured) = (graph(&nodes[0])?, graph(&nodes[1])?);
-        self.attached = Some(Attached { data, order, rates, epoch: None, plain, measured });
+        self.attached = Some(Attached { data, order, rates, labels, epoch: None, plain, measured });
         Ok(())
+    }
+
+    /// The classes of all examples, where the loss is one of labels.
+    fn place_labels(&mut self, labels: &[u32]) -> Result<Address, GpuError> {
+        if !self.network.setting.loss.has_labels() {
+            return Ok(Address::NONE);
+        }
+        let gpu = self.gpu.get_mut();
+        let address = gpu.allocate(4 * labels.len())?;
+        gpu.upload(address, &bytes_of_u32(labels))?;
+        Ok(address)
     }
 
     /// Runs a step as it will be recorded and takes it back: what a driver loads at a kernel's first launch must be there
@@ -123,8 +150,7 @@ impl CudaExecutor {
             .as_mut()
             .ok_or_else(|| GpuError::Call { call: "steps", reason: "no data set was attached".to_owned() })?;
         if attached.epoch != Some(epoch) {
-            let bytes: Vec<u8> = order.iter().flat_map(|example| example.to_le_bytes()).collect();
-            gpu.upload(attached.order, &bytes)?;
+            gpu.upload(attached.order, &bytes_of_u32(order))?;
             attached.epoch = Some(epoch);
         }
         let first = self.step;
@@ -192,6 +218,12 @@ impl CudaExecutor {
 
 impl Resident for CudaExecutor {
     fn attach(&mut self, feed: &Feed) -> Result<(), ExecutorError> {
+        let setting = &self.network.setting;
+        if setting.n_views != N_VIEWS {
+            let text = format!("whole steps of {} views an image: two are made on the device", setting.n_views);
+            return Err(ExecutorError::Device(text));
+        }
+        check_labels(setting.loss, feed.labels, feed.images.len(), self.network.plan.projection_width())?;
         Ok(self.try_attach(feed)?)
     }
 

@@ -1,11 +1,11 @@
 //! Gradients and updates as nodes: what a step is made of once its views are there.
 
 use crate::device::gpu::{Address, Node};
-use crate::executor::N_VIEWS;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::cuda::memory::{LOSSES, loss, view_bytes};
 use crate::executor::cuda::network::Pass;
 use crate::ops::contrastive::cuda as contrastive;
+use crate::ops::nt_xent::cuda as nt_xent;
 use crate::ops::optimizer::cuda::{self as update, Places, Update};
 use crate::ops::{compute_weights, precision};
 
@@ -53,9 +53,9 @@ impl CudaExecutor {
     }
 
     /// For each view the rows of the whole batch that a piece holds: (row in the piece, row in the batch).
-    fn rows_of_piece(&self, piece: usize) -> [(usize, usize); N_VIEWS] {
+    fn rows_of_piece(&self, piece: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (batch, images) = (self.network.setting.batch, self.network.setting.piece());
-        std::array::from_fn(|view| (view * images, view * batch + piece * images))
+        (0..self.network.setting.n_views).map(move |view| (view * images, view * batch + piece * images))
     }
 
     fn views_of_piece(&self, piece: usize) -> Vec<Node> {
@@ -65,7 +65,7 @@ impl CudaExecutor {
             to: self.memory.input.offset(own * bytes),
             bytes: self.network.setting.piece() * bytes,
         };
-        self.rows_of_piece(piece).map(copy).to_vec()
+        self.rows_of_piece(piece).map(copy).collect()
     }
 
     fn projections_of_piece(&self, piece: usize) -> Vec<Node> {
@@ -78,12 +78,12 @@ impl CudaExecutor {
             let from = stored.offset(own * width * element.bytes());
             precision::cuda::widen(to, from, self.network.setting.piece() * width)
         };
-        self.rows_of_piece(piece).map(widen).to_vec()
+        self.rows_of_piece(piece).map(widen).collect()
     }
 
     fn loss_nodes(&self) -> Vec<Node> {
         let memory = &self.memory;
-        let places = contrastive::Places {
+        let shared = nt_xent::Places {
             projections: memory.projections,
             gradient: memory.projection_gradients,
             anchor_losses: memory.anchors,
@@ -92,7 +92,8 @@ impl CudaExecutor {
             step: memory.step,
             scratch: memory.loss_scratch,
         };
-        contrastive::nodes(&loss(&self.network), &places)
+        let (bank, labels, n_images) = (memory.bank, memory.labels, self.network.setting.batch);
+        contrastive::nodes(&loss(&self.network), &contrastive::Places { shared, bank, labels, n_images })
     }
 
     fn backward_of_piece(&self, piece: usize) -> Vec<Node> {
@@ -105,7 +106,7 @@ impl CudaExecutor {
             let to = stored.offset(own * width * element.bytes());
             precision::cuda::narrow(to, from, self.network.setting.piece() * width)
         };
-        let mut nodes = self.rows_of_piece(piece).map(narrow).to_vec();
+        let mut nodes: Vec<Node> = self.rows_of_piece(piece).map(narrow).collect();
         nodes.extend(self.placed().backward());
         let memory = &self.memory;
         let (table, from, to) = (memory.weight_table, memory.weight_gradients, memory.gradients);

@@ -1,17 +1,21 @@
 //! The kernels of every loss on the emulated device against the processor, the recorded values and the formula in f64.
 
-use super::cuda::{Loss as Task, Places, SOURCE, nodes, nodes_cut, scratch_bytes, scratch_bytes_cut};
+use super::cuda::{
+    Loss as Task, Places, SOURCE, bank_bytes, bank_from_device, bank_on_device, nodes, nodes_cut, scratch_bytes,
+    scratch_bytes_cut,
+};
 use super::exact::Exact;
 use super::golden_tests::golden;
-use super::tests::{far, pairs, widened};
+use super::tests::{bank_of, far, pairs, widened};
 use super::*;
 use crate::device::emulator::{Emulator, Order};
-use crate::device::gpu::{Element, Gpu};
+use crate::device::gpu::{Address, Element, Gpu};
 use crate::ops::nt_xent::cuda as nt_xent_cuda;
 use crate::ops::nt_xent::tiles::Tiling;
 
 /// One of everything that is no NT-Xent.
-const LOSSES: [Loss; 8] = [
+const LOSSES: [Loss; 9] = [
+    Loss::NtXentMemoryBank { size: 37 },
     Loss::Dcl,
     Loss::Dclw { sigma: 0.5 },
     Loss::NtLogistic { semi_hard: false },
@@ -39,10 +43,22 @@ fn task(recipe: Loss, projections: &[f32], width: usize, temperature: f32) -> Ta
     Task { recipe, n_views: projections.len() / width, width, temperature }
 }
 
-/// Loss and gradient, from scratch full of NaN.
+/// Loss and gradient.
 fn compute(projections: &[f32], task: &Task, tiling: Option<&Tiling>, emulator: &mut Emulator) -> (f32, Vec<f32>) {
+    let (loss, gradient, _) = compute_with(&bank_of(task.recipe, task.width), projections, task, tiling, emulator);
+    (loss, gradient)
+}
+
+/// The same, and the bank as it is then, from scratch full of NaN.
+fn compute_with(
+    bank: &[f32],
+    projections: &[f32],
+    task: &Task,
+    tiling: Option<&Tiling>,
+    emulator: &mut Emulator,
+) -> (f32, Vec<f32>, Vec<f32>) {
     let scratch = tiling.map_or_else(|| scratch_bytes(task), |tiling| scratch_bytes_cut(task, tiling));
-    let places = Places {
+    let shared = nt_xent_cuda::Places {
         projections: emulator.place_f32(projections),
         gradient: emulator.place_f32(&vec![f32::NAN; projections.len()]),
         anchor_losses: emulator.place(&vec![0xff; 8 * task.n_views]),
@@ -51,14 +67,24 @@ fn compute(projections: &[f32], task: &Task, tiling: Option<&Tiling>, emulator: 
         step: emulator.place(&STEP.to_le_bytes()),
         scratch: emulator.place(&vec![0xff; scratch]),
     };
+    let rows = bank_on_device(task, bank);
+    assert_eq!(4 * rows.len(), bank_bytes(task));
+    let places = Places {
+        shared,
+        bank: if rows.is_empty() { Address::NONE } else { emulator.place_f32(&rows) },
+        labels: Address::NONE,
+        n_images: task.n_views / 2,
+    };
     let nodes = match tiling {
         None => nodes(task, &places),
         Some(tiling) => nodes_cut(task, &places, tiling),
     };
     emulator.run(&nodes).expect("kernels of these sources");
-    let losses = emulator.read_f32(places.losses, N_LOSSES);
+    let losses = emulator.read_f32(shared.losses, N_LOSSES);
     assert_eq!([losses[0], losses[2]], [-1.0; 2], "other places of the ring");
-    (losses[1], emulator.read_f32(places.gradient, projections.len()))
+    let bank = if rows.is_empty() { Vec::new() } else { emulator.read_f32(places.bank, rows.len()) };
+    let gradient = emulator.read_f32(shared.gradient, projections.len());
+    (losses[1], gradient, bank_from_device(task, &bank))
 }
 
 fn emulated(loss: Loss, projections: &[f32], width: usize, temperature: f32) -> (f32, Vec<f32>) {
@@ -68,13 +94,14 @@ fn emulated(loss: Loss, projections: &[f32], width: usize, temperature: f32) -> 
 
 fn on_the_processor(loss: Loss, projections: &[f32], width: usize, temperature: f32) -> (f32, Vec<f32>) {
     let mut objective = Objective::new(loss, temperature, projections.len() / width, width);
+    objective.load_bank(&bank_of(loss, width));
     let mut gradient = vec![f32::NAN; projections.len()];
     let value = objective.forward_backward((0, &[]), projections, &mut gradient, &Pool::new(1));
     (value, gradient)
 }
 
 fn exactly(loss: Loss, projections: &[f32], width: usize, temperature: f32) -> (f64, Vec<f64>) {
-    Exact::new(loss, f64::from(temperature), width, &[]).forward_backward(&widened(projections))
+    Exact::new(loss, f64::from(temperature), width, &bank_of(loss, width)).forward_backward(&widened(projections))
 }
 
 #[test]
@@ -124,8 +151,9 @@ fn bits_depend_on_neither_order_nor_storage() {
         for tiling in [FINE, TALL] {
             let task = task(loss, &projections, 35, 0.1);
             let run = |order, element| {
-                let (value, gradient) = compute(&projections, &task, Some(&tiling), &mut emulator(order, element));
-                gradient.into_iter().chain([value]).map(f32::to_bits).collect::<Vec<u32>>()
+                let (bank, mut emulator) = (bank_of(loss, 35), emulator(order, element));
+                let (value, gradient, bank) = compute_with(&bank, &projections, &task, Some(&tiling), &mut emulator);
+                gradient.into_iter().chain(bank).chain([value]).map(f32::to_bits).collect::<Vec<u32>>()
             };
             let first = run(Order::FORWARD, Element::F32);
             for order in Order::SEVERAL {
@@ -144,7 +172,10 @@ fn agrees_with_lightly_and_pytorch() {
         if LOSSES.iter().all(|known| std::mem::discriminant(known) != std::mem::discriminant(&loss)) {
             continue;
         }
-        let (found, gradient) = emulated(loss, &case.projections(), case.d, case.temperature as f32);
+        let (projections, mut emulator) = (case.projections(), emulator(Order::FORWARD, Element::F32));
+        let task = task(loss, &projections, case.d, case.temperature as f32);
+        let (found, gradient, bank) = compute_with(&case.bank(), &projections, &task, None, &mut emulator);
+        assert_eq!(bank.len(), bank_len(loss, case.d));
         case.check("emulated", found.into(), &widened(&gradient), 1e-5);
         n_checked += 1;
     }
@@ -177,7 +208,8 @@ fn finite_at_the_edges() {
         let many = vec![0.25; 2 * 100 * 3];
         let ((found, gradient), (wanted, _)) = (emulated(loss, &many, 3, 0.01), on_the_processor(loss, &many, 3, 0.01));
         assert!((found - wanted).abs() <= 1e-5 * wanted.abs().max(1.0), "{loss:?}: {found}, {wanted} wanted");
-        assert!(gradient.iter().all(|value| value.abs() < 1e-3), "{loss:?}");
+        // All are equal, but a bank is not.
+        assert!(gradient.iter().all(|value| value.abs() < 1e-3) || bank_len(loss, 1) > 0, "{loss:?}");
     }
 }
 
@@ -218,6 +250,32 @@ fn the_first_of_equal_negatives_is_chosen() {
                 compute(&projections, &task(loss, &projections, width, 0.2), Some(&tiling), &mut emulator);
             assert!((found - wanted).abs() < 1e-6, "{loss:?}: {found}, {wanted} wanted");
             assert!(far(&gradient, &widened(&of_processor)) < 1e-5, "{loss:?} {tiling:?}");
+        }
+    }
+}
+
+/// As on the processor from step to step, in banks of fewer and of more rows than a batch; the rest stays what it was.
+#[test]
+fn a_step_moves_the_bank_as_on_the_processor() {
+    let mut emulator = emulator(Order::FORWARD, Element::F32);
+    for (n, size, width) in [(4, 3, 5), (5, 12, 20), (70, 150, 9), (70, 70, 9)] {
+        let loss = Loss::NtXentMemoryBank { size };
+        let projections = pairs(9, n, width, 1.0);
+        let mut objective = Objective::new(loss, 0.1, 2 * n, width);
+        let before = bank_of(loss, width);
+        objective.load_bank(&before);
+        let mut wanted = vec![f32::NAN; projections.len()];
+        let value = objective.forward_backward((STEP, &[]), &projections, &mut wanted, &Pool::new(1));
+        let task = task(loss, &projections, width, 0.1);
+        for tiling in [None, Some(&FINE), Some(&TALL)] {
+            let (found, gradient, bank) = compute_with(&before, &projections, &task, tiling, &mut emulator);
+            assert!((found - value).abs() < 2e-6 * value.max(0.1), "{n} in {size}: {found}, {value} wanted");
+            assert!(far(&gradient, &widened(&wanted)) < 1e-5, "{n} in {size}");
+            assert!(far(&bank, &widened(objective.bank())) < 1e-7, "{n} in {size}: the bank");
+            let written = bank::rows_of_step(STEP, size as usize, n);
+            for (row, (found, old)) in bank.chunks(width).zip(before.chunks(width)).enumerate() {
+                assert_eq!(found == old, !written.contains(&row), "row {row} of {size}");
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ const LOSSES: [Loss; 10] = [
 ];
 
 /// Unit vectors; empty for a loss without a bank.
-fn bank_of(loss: Loss, width: usize) -> Vec<f32> {
+pub(super) fn bank_of(loss: Loss, width: usize) -> Vec<f32> {
     unit(&values_f32(77, bank_len(loss, width), 1.0), width)
 }
 

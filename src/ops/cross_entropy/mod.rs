@@ -8,6 +8,9 @@
 //!
 //! Views come as everywhere: first those of all N images, then their second ones; view i has the label of image i mod N.
 
+pub mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 #[cfg(test)]
 mod tests;
 

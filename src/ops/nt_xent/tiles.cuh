@@ -114,14 +114,14 @@ __device__ __forceinline__ void nt_xent_row_sums(float* maxima, float* sums, flo
                      held);
 #pragma unroll
     for (int r = 0; r < 8; ++r) {
-      int positive = are_views ? nt_xent_positive(row + r, n_right) : -1;
+      int own = are_views ? row + r : -1, positive = are_views ? nt_xent_positive(row + r, n_right) : -1;
       float largest = maximum[r];
       bool counts[4];
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         int view = column + 4 * threadIdx.x + c;
-        if (are_views && view == positive) positives[row + r] = tile[r][c];
-        counts[c] = view < n_right && !(are_views && (view == row + r || view == positive));
+        if (view == positive) positives[row + r] = tile[r][c];
+        counts[c] = view < n_right && view != own && view != positive;
         if (counts[c] && tile[r][c] > largest) largest = tile[r][c];
       }
       float added = 0.0f;

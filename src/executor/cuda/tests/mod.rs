@@ -15,6 +15,8 @@ use crate::experiment::recipe::Stem;
 use crate::experiment::recipe::{BatchNormScope, DecayScope, Initialization, Loss, Numerics, Optimizer};
 use crate::model::initialize::initialize;
 use crate::model::plan::{Activation, Op, Plan};
+use crate::ops::contrastive::bank_len;
+use crate::ops::nt_xent::normalize;
 use crate::ops::optimizer;
 use crate::random::{Address, Purpose, Stream};
 
@@ -45,7 +47,19 @@ fn kinds() -> &'static [Numerics] {
 fn start(plan: &Plan, setting: &Setting) -> State {
     let (parameters, buffers) = initialize(plan, Initialization::Torchvision, 3);
     let optimizer = optimizer::slots(&setting.optimizer, parameters.len());
-    State { parameters, buffers, optimizer, bank: Vec::new(), step: 0 }
+    State { parameters, buffers, optimizer, bank: bank(plan, setting), step: 0 }
+}
+
+/// Unit vectors for a loss that has a memory bank.
+fn bank(plan: &Plan, setting: &Setting) -> Vec<f32> {
+    let mut stream = Stream::new(7, Address::of(Purpose::View));
+    let width = plan.projection_width();
+    let mut rows: Vec<f32> = (0..bank_len(setting.loss, width)).map(|_| stream.uniform(-1.0, 1.0)).collect();
+    for row in rows.chunks_mut(width) {
+        let drawn = row.to_vec();
+        normalize(&drawn, row);
+    }
+    rows
 }
 
 /// A narrow ResNet-18 with SiLU in place of ReLU: without kinks two executors can be held closely together, and the batch
@@ -93,5 +107,5 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 
 fn bits(state: &State) -> Vec<u32> {
     let slots = state.optimizer.iter().flat_map(|(_, slot)| slot);
-    state.parameters.iter().chain(&state.buffers).chain(slots).map(|value| value.to_bits()).collect()
+    state.parameters.iter().chain(&state.buffers).chain(slots).chain(&state.bank).map(|value| value.to_bits()).collect()
 }

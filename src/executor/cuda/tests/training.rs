@@ -6,7 +6,7 @@ use crate::device::Pool;
 use crate::device::emulator::Order;
 use crate::executor::cuda::CudaExecutor;
 use crate::executor::{Executor, Feed, Resident, Setting};
-use crate::experiment::recipe::{Augmentation, Filter, HueKind, Numerics, Stem};
+use crate::experiment::recipe::{Augmentation, Filter, HueKind, Loss, Numerics, Stem};
 use crate::model::plan::Plan;
 use crate::random::{Address, Purpose, Stream};
 use crate::views::Pipeline;
@@ -57,10 +57,20 @@ fn plan() -> Plan {
 
 const RATES: [f64; 4] = [0.01, 0.02, 0.015, 0.01];
 
+/// Classes that the order of an epoch mixes.
+fn labels() -> Vec<u32> {
+    (0..(STEPS_PER_EPOCH * BATCH + 1) as u32).map(|image| image * image % 7).collect()
+}
+
 fn attach(executor: &mut CudaExecutor) {
-    let (images, pipeline) = (images(), pipeline());
-    let feed =
-        Feed { images: &images, pipeline: &pipeline, steps_per_epoch: STEPS_PER_EPOCH as u64, learning_rates: &RATES };
+    let (images, labels, pipeline) = (images(), labels(), pipeline());
+    let feed = Feed {
+        images: &images,
+        labels: &labels,
+        pipeline: &pipeline,
+        steps_per_epoch: STEPS_PER_EPOCH as u64,
+        learning_rates: &RATES,
+    };
     executor.attach(&feed).expect("a data set that fits");
 }
 
@@ -78,7 +88,23 @@ fn train(executor: &mut CudaExecutor, first: usize, end: usize) -> Vec<f32> {
 
 #[test]
 fn a_training_agrees_with_the_cpu() {
-    let (plan, setting) = (plan(), setting(BATCH, Numerics::F32));
+    trainings_agree(Loss::NT_XENT);
+}
+
+/// Each step learns the labels of its own examples.
+#[test]
+fn a_training_on_labels_agrees_with_the_cpu() {
+    trainings_agree(Loss::CrossEntropy { label_smoothing: 0.1 });
+}
+
+/// Its bank begins anew within the four steps.
+#[test]
+fn a_training_with_a_memory_bank_agrees_with_the_cpu() {
+    trainings_agree(Loss::NtXentMemoryBank { size: 13 });
+}
+
+fn trainings_agree(loss: Loss) {
+    let (plan, setting) = (plan(), Setting { loss, ..setting(BATCH, Numerics::F32) });
     let mut found = emulated(&plan, &setting, Order::FORWARD);
     attach(&mut found);
     let losses = train(&mut found, 0, 4);
@@ -89,7 +115,9 @@ fn a_training_agrees_with_the_cpu() {
         let epoch = (step / STEPS_PER_EPOCH) as u32;
         let at = step % STEPS_PER_EPOCH * BATCH;
         pipeline.batch(&images, &order(epoch)[at..at + BATCH], epoch, &pool, &mut views);
-        let loss = expected.forward_backward(&views).expect("views fit");
+        let classes = labels();
+        let classes: Vec<u32> = order(epoch)[at..at + BATCH].iter().map(|&example| classes[example as usize]).collect();
+        let loss = expected.forward_backward_labelled(&views, &classes).expect("views fit");
         // Statistics of a few images a step make a difference grow by itself.
         let bound = if step < 3 { 1e-3 } else { 5e-3 };
         assert!((losses[step] - loss).abs() < bound * loss, "step {step}: {}, not {loss}", losses[step]);
@@ -108,8 +136,11 @@ fn a_training_agrees_with_the_cpu() {
 
 #[test]
 fn interrupted_and_resumed_is_uninterrupted() {
-    for numerics in kinds() {
-        let (plan, setting) = (plan(), setting(BATCH, *numerics));
+    let labelled = Loss::CrossEntropy { label_smoothing: 0.0 };
+    let others = [(Loss::NtXentMemoryBank { size: 13 }, Numerics::Bf16), (labelled, Numerics::Bf16)];
+    let plain = kinds().iter().map(|numerics| (Loss::NT_XENT, *numerics));
+    for (loss, numerics) in plain.chain(others) {
+        let (plan, setting) = (plan(), Setting { loss, ..setting(BATCH, numerics) });
         let build = || {
             let mut executor = emulated(&plan, &setting, Order::FORWARD);
             attach(&mut executor);
@@ -122,7 +153,7 @@ fn interrupted_and_resumed_is_uninterrupted() {
         let mut resumed = build();
         resumed.load(&first.save());
         assert_eq!(train(&mut resumed, 1, 4), losses[1..]);
-        assert!(bits(&whole.save()) == bits(&resumed.save()) && whole.save().step == 4, "{numerics:?}");
+        assert!(bits(&whole.save()) == bits(&resumed.save()) && whole.save().step == 4, "{loss:?} {numerics:?}");
     }
 }
 
