@@ -2,14 +2,30 @@
 
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::{Executor, ExecutorError, Setting, State};
-use crate::experiment::recipe::{Initialization, Stem};
+use crate::experiment::recipe::{Initialization, Loss, Stem};
 use crate::model::initialize::initialize;
 use crate::model::plan::Plan;
 use crate::model::registry;
+use crate::ops::contrastive::bank_len;
+use crate::ops::nt_xent::normalize;
 use crate::ops::optimizer;
 use crate::random::{Address, Purpose, Stream};
 
 use crate::bench::{model, plans};
+
+/// One of every loss, both forms of those that have two.
+const LOSSES: [Loss; 10] = [
+    Loss::NT_XENT,
+    Loss::NtXent { normalize: false, scale: 2.0 },
+    Loss::NtXentMemoryBank { size: 100 },
+    Loss::Dcl,
+    Loss::Dclw { sigma: 0.5 },
+    Loss::NtLogistic { semi_hard: false },
+    Loss::NtLogistic { semi_hard: true },
+    Loss::MarginTriplet { margin: 0.4, semi_hard: false },
+    Loss::MarginTriplet { margin: 0.4, semi_hard: true },
+    Loss::CrossEntropy { label_smoothing: 0.1 },
+];
 
 /// Builds the executor in question.
 pub type Make<'a> = dyn FnMut(Plan, &Setting) -> Result<Box<dyn Executor>, ExecutorError> + 'a;
@@ -61,7 +77,24 @@ pub fn views(n: usize) -> Vec<f32> {
 pub fn start(plan: &Plan, setting: &Setting) -> State {
     let (parameters, buffers) = initialize(plan, Initialization::Torchvision, 5);
     let optimizer = optimizer::slots(&setting.optimizer, parameters.len());
-    State { parameters, buffers, optimizer, bank: Vec::new(), step: 0 }
+    State { parameters, buffers, optimizer, bank: bank(plan, setting), step: 0 }
+}
+
+/// Unit vectors for a loss that has a memory bank.
+fn bank(plan: &Plan, setting: &Setting) -> Vec<f32> {
+    let width = plan.projection_width();
+    let mut stream = Stream::new(42, Address::of(Purpose::View));
+    let mut rows: Vec<f32> = (0..bank_len(setting.loss, width)).map(|_| stream.uniform(-1.0, 1.0)).collect();
+    for row in rows.chunks_mut(width) {
+        let drawn = row.to_vec();
+        normalize(&drawn, row);
+    }
+    rows
+}
+
+/// A class of every image.
+fn labels(plan: &Plan, setting: &Setting) -> Vec<u32> {
+    (0..setting.batch).map(|image| (image * image % plan.projection_width()) as u32).collect()
 }
 
 /// One step of both from the same state with the same views.
@@ -71,7 +104,11 @@ pub fn compare(what: &str, plan: &Plan, setting: &Setting, make: &mut Make) -> R
     let (state, input) = (start(plan, setting), views(2 * setting.batch * plan.shape(plan.input).len()));
     expected.load(&state);
     found.load(&state);
-    let losses = [expected.forward_backward(&input)?, found.forward_backward(&input)?].map(f64::from);
+    let labels = labels(plan, setting);
+    let losses = [
+        f64::from(expected.forward_backward_labelled(&input, &labels)?),
+        f64::from(found.forward_backward_labelled(&input, &labels)?),
+    ];
     let (a, b) = (found.gradients(), expected.gradients());
     let negligible = 1e-6 * norm(&b);
     let seen = plan.parameters.iter().filter(|parameter| norm(&b[parameter.range()]) > negligible);
@@ -79,7 +116,7 @@ pub fn compare(what: &str, plan: &Plan, setting: &Setting, make: &mut Make) -> R
     cosines.sort_by(f64::total_cmp);
     Ok(Comparison {
         what: what.to_owned(),
-        loss: (losses[1] - losses[0]).abs() / losses[0],
+        loss: (losses[1] - losses[0]).abs() / losses[0].abs().max(f64::MIN_POSITIVE),
         gradient: distance(&a, &b),
         gradient_angle: 1.0 - cosine(&a, &b),
         worst_cosine: cosines.first().copied().unwrap_or(1.0),
@@ -92,6 +129,13 @@ pub fn compare(what: &str, plan: &Plan, setting: &Setting, make: &mut Make) -> R
 /// Every operation in a Plan of its own.
 pub fn operations(width: usize, setting: &Setting, make: &mut Make) -> Result<Vec<Comparison>, ExecutorError> {
     plans::operations(width).iter().map(|(name, plan)| compare(name, plan, setting, make)).collect()
+}
+
+/// Every loss behind one small network.
+pub fn each_loss(width: usize, setting: &Setting, make: &mut Make) -> Result<Vec<Comparison>, ExecutorError> {
+    let plan = plans::for_a_loss(width);
+    let of = |loss: Loss| compare(&format!("{loss:?}"), &plan, &Setting { loss, ..setting.clone() }, make);
+    LOSSES.into_iter().map(of).collect()
 }
 
 /// ResNet-18 with its head.

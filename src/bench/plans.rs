@@ -162,3 +162,8 @@ pub fn operations(width: usize) -> Vec<(String, Plan)> {
     add("average pool 2x2", Chain::new(8).convolve(width, 3, 1).pool(2, 2, 0, PoolKind::Average));
     plans
 }
+
+/// A convolution, for a loss to see what comes of it.
+pub fn for_a_loss(width: usize) -> Plan {
+    Chain::new(8).convolve(width, 3, 1).finished()
+}

@@ -10,6 +10,7 @@ use crate::experiment::recipe::{Backend, Numerics, Stem};
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Found {
     pub operations: Vec<Comparison>,
+    pub each_loss: Vec<Comparison>,
     pub whole: Vec<Comparison>,
     /// Numerics, losses of `cpu` in f32, losses found.
     pub losses: Vec<(String, Vec<f32>, Vec<f32>)>,
@@ -18,7 +19,7 @@ pub struct Found {
     pub bits_repeat: bool,
 }
 
-/// Compares a backend with `cpu`: operations, the whole model, some steps, repetitions alone and beside others.
+/// Compares a backend with `cpu`: operations, losses, the whole model, some steps, repetitions alone and beside others.
 ///
 /// # Errors
 /// The executors'.
@@ -30,8 +31,14 @@ pub fn parity(backend: Backend, device: usize, threads: usize, quick: bool) -> R
     let kinds: &[Numerics] = if backend == Backend::Cuda { &[Numerics::F32, Numerics::Bf16] } else { &[Numerics::F32] };
     let (width, batch, n_steps) = if quick { (16, 8, 10) } else { (64, 64, 100) };
     let setting = |numerics| crate::bench::setting(batch, numerics, threads, device);
-    let mut found = Found { operations: vec![], whole: vec![], losses: vec![], repeats: vec![], bits_repeat: false };
-    found.operations = crate::bench::parity::operations(width, &setting(Numerics::F32), make)?;
+    let mut found = Found {
+        operations: crate::bench::parity::operations(width, &setting(Numerics::F32), make)?,
+        each_loss: crate::bench::parity::each_loss(width, &setting(Numerics::F32), make)?,
+        whole: vec![],
+        losses: vec![],
+        repeats: vec![],
+        bits_repeat: false,
+    };
     for stem in [Stem::ImageNet, Stem::Cifar] {
         if quick && stem == Stem::Cifar {
             continue;

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use crate::bench::operations::{self, Kind, Operation, Pass};
-use crate::bench::parity::{compare, digest};
+use crate::bench::parity::{compare, digest, each_loss};
 use crate::bench::speed::{self, Subject};
 use crate::bench::{plan, plans, setting, views};
 use crate::data;
@@ -23,6 +23,14 @@ fn every_operation_agrees_with_the_cpu() {
         let found = compare(&name, &plan, &setting, &mut emulated).expect("a plan for the emulation");
         assert!(found.loss < 1e-5 && found.features < 1e-5 && found.running < 1e-5, "{found:?}");
         assert!(found.gradient < 2e-5 && found.worst_cosine > 0.999, "{found:?}");
+    }
+}
+
+#[test]
+fn every_loss_agrees_with_the_cpu() {
+    for found in each_loss(8, &setting(6, Numerics::F32, 2, 0), &mut emulated).expect("a plan for the emulation") {
+        assert!(found.loss < 1e-5 && found.features < 1e-5 && found.running < 1e-5, "{found:?}");
+        assert!(found.gradient < 5e-5 && found.worst_cosine > 0.999, "{found:?}");
     }
 }
 

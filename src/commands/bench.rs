@@ -241,7 +241,7 @@ fn compare(arguments: &ParityArguments) -> Result<Ending, CommandError> {
 
 fn parity_text(found: &Found) -> String {
     let mut text = format!("{:<44} {:>9} {:>9} {:>9}\n", "against cpu", "loss", "gradient", "features");
-    for line in found.operations.iter().chain(&found.whole) {
+    for line in found.operations.iter().chain(&found.each_loss).chain(&found.whole) {
         let Comparison { what, loss, gradient, features, .. } = line;
         text.push_str(&format!("{what:<44} {loss:>9.1e} {gradient:>9.1e} {features:>9.1e}\n"));
     }
