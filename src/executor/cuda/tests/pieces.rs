@@ -7,7 +7,7 @@ use crate::experiment::recipe::Numerics;
 use crate::model::plan::{Activation, Plan, ValueId};
 
 /// Without a batch norm no image sees another but in the loss.
-fn without_norms() -> Plan {
+pub(super) fn without_norms() -> Plan {
     let mut builder = Builder::new(8);
     let filters = [(3, 8), (8, 16)].map(|(inputs, outputs)| builder.filter("conv", outputs, inputs, 3));
     let x = builder.convolve(ValueId(0), filters[0], window(3, 1, 1));

@@ -88,23 +88,7 @@ fn train(executor: &mut CudaExecutor, first: usize, end: usize) -> Vec<f32> {
 
 #[test]
 fn a_training_agrees_with_the_cpu() {
-    trainings_agree(Loss::NT_XENT);
-}
-
-/// Each step learns the labels of its own examples.
-#[test]
-fn a_training_on_labels_agrees_with_the_cpu() {
-    trainings_agree(Loss::CrossEntropy { label_smoothing: 0.1 });
-}
-
-/// Its bank begins anew within the four steps.
-#[test]
-fn a_training_with_a_memory_bank_agrees_with_the_cpu() {
-    trainings_agree(Loss::NtXentMemoryBank { size: 13 });
-}
-
-fn trainings_agree(loss: Loss) {
-    let (plan, setting) = (plan(), Setting { loss, ..setting(BATCH, Numerics::F32) });
+    let (plan, setting) = (plan(), setting(BATCH, Numerics::F32));
     let mut found = emulated(&plan, &setting, Order::FORWARD);
     attach(&mut found);
     let losses = train(&mut found, 0, 4);
@@ -115,9 +99,7 @@ fn trainings_agree(loss: Loss) {
         let epoch = (step / STEPS_PER_EPOCH) as u32;
         let at = step % STEPS_PER_EPOCH * BATCH;
         pipeline.batch(&images, &order(epoch)[at..at + BATCH], epoch, &pool, &mut views);
-        let classes = labels();
-        let classes: Vec<u32> = order(epoch)[at..at + BATCH].iter().map(|&example| classes[example as usize]).collect();
-        let loss = expected.forward_backward_labelled(&views, &classes).expect("views fit");
+        let loss = expected.forward_backward(&views).expect("views fit");
         // Statistics of a few images a step make a difference grow by itself.
         let bound = if step < 3 { 1e-3 } else { 5e-3 };
         assert!((losses[step] - loss).abs() < bound * loss, "step {step}: {}, not {loss}", losses[step]);
@@ -132,6 +114,38 @@ fn trainings_agree(loss: Loss) {
     let far = distance(&features, &expected.features(&inputs).expect("images fit"));
     assert!(far < 1e-5, "features {far:e}");
     assert_eq!(found.features_of(&images, &pipeline, &mut || false), Ok(None));
+}
+
+/// The labels or the bank of every step are its own. Each begins where the device stands, so that no difference grows.
+#[test]
+fn every_step_on_labels_or_with_a_bank_agrees_with_the_cpu() {
+    for loss in [Loss::CrossEntropy { label_smoothing: 0.1 }, Loss::NtXentMemoryBank { size: 13 }] {
+        let (plan, setting) = (plan(), Setting { loss, ..setting(BATCH, Numerics::F32) });
+        let (mut found, mut expected) = (emulated(&plan, &setting, Order::FORWARD), on_cpu(&plan, &setting));
+        attach(&mut found);
+        let (images, classes, pipeline, pool) = (images(), labels(), pipeline(), Pool::new(2));
+        let mut views = vec![0.0; 2 * BATCH * 3 * SIDE * SIDE];
+        for (step, rate) in RATES.iter().enumerate() {
+            expected.load(&found.save());
+            let (epoch, at) = ((step / STEPS_PER_EPOCH) as u32, step % STEPS_PER_EPOCH * BATCH);
+            let order = order(epoch);
+            let examples = &order[at..at + BATCH];
+            pipeline.batch(&images, examples, epoch, &pool, &mut views);
+            let labels: Vec<u32> = examples.iter().map(|&example| classes[example as usize]).collect();
+            let wanted = expected.forward_backward_labelled(&views, &labels).expect("views fit");
+            expected.update(*rate);
+            let [loss_found] = found.steps(epoch, &order, 1, false).expect("a step").losses[..] else {
+                panic!("one loss");
+            };
+            let name = format!("{loss:?}, step {step}");
+            assert!((loss_found - wanted).abs() < 5e-4 * wanted, "{name}: {loss_found}, not {wanted}");
+            let (found, expected) = (found.save(), expected.save());
+            let far = distance(&found.parameters, &expected.parameters);
+            assert!(far < 2e-4, "{name}: parameters {far:e}");
+            assert_eq!(found.bank.is_empty(), loss.has_labels());
+            assert!(found.bank.is_empty() || distance(&found.bank, &expected.bank) < 1e-3, "{name}: the bank");
+        }
+    }
 }
 
 #[test]

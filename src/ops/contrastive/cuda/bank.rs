@@ -5,11 +5,22 @@ use crate::device::gpu::{Address, Argument, Node};
 use crate::ops::contrastive::cuda::Places;
 use crate::ops::kernels::{float, int, launch, pointer};
 use crate::ops::nt_xent::cuda::{Loss, mean, normalize, products};
-use crate::ops::nt_xent::tiles::{Scratch, Sides, Tiling};
+use crate::ops::nt_xent::tiles::{Scratch, Sides, TILE_COLUMNS, Tiling};
+
+/// Numbers of a part of a panel's gradient, at most (32 MiB).
+const PANEL_NUMBERS: usize = 1 << 23;
 
 /// First views × bank.
 pub fn sides(loss: &Loss, size: usize) -> Sides {
     Sides::new(loss.n_views / 2, size, loss.width)
+}
+
+/// As that of views, but that the gradient's parts stay bounded where a small bank leaves room for the weights of many rows.
+pub fn tiling(loss: &Loss, size: usize) -> Tiling {
+    let sides = sides(loss, size);
+    let tiling = Tiling::of(&sides);
+    let rows = (PANEL_NUMBERS / sides.stride / TILE_COLUMNS * TILE_COLUMNS).max(TILE_COLUMNS);
+    Tiling { panel_rows: tiling.panel_rows.min(rows), ..tiling }
 }
 
 fn scratch(loss: &Loss, size: usize, tiling: &Tiling, base: Address) -> Scratch {

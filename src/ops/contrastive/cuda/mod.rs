@@ -94,7 +94,7 @@ impl Loss {
 /// How the work of a loss is cut.
 fn tiling(loss: &Loss) -> Tiling {
     match loss.kind() {
-        Kind::MemoryBank { size } => Tiling::of(&bank::sides(&loss.tiled(), size)),
+        Kind::MemoryBank { size } => bank::tiling(&loss.tiled(), size),
         Kind::NtXent | Kind::Decoupled(_) | Kind::Triples(_) | Kind::CrossEntropy { .. } => loss.tiled().tiling(),
     }
 }
