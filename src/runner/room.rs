@@ -180,8 +180,7 @@ struct Bytes(u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: f64 = 1_048_576.0;
-        let mib = self.0 as f64 / MIB;
-        if mib < 1024.0 { write!(f, "{mib:.1} MiB") } else { write!(f, "{:.1} GiB", mib / 1024.0) }
+        let megabytes = self.0 as f64 / 1e6;
+        if megabytes < 1e3 { write!(f, "{megabytes:.1} MB") } else { write!(f, "{:.1} GB", megabytes / 1e3) }
     }
 }
