@@ -222,6 +222,7 @@ impl Blobs {
                 (blob::HISTORY, history.to_parquet().expect("a table")),
                 (blob::VIEWS, bytes(1)),
                 (blob::PREDICTIONS, bytes(2)),
+                (blob::LABELS, [4, 0].repeat(256)),
                 (blob::FEATURES, bytes(3)),
             ])
         };
@@ -236,7 +237,7 @@ fn put_run(store: &Store, run: &Run, blobs: &Blobs, index: usize) {
     for (key, evaluation) in keys.evaluations.iter().zip(&run.evaluate) {
         let checkpoint = Key::of_bytes(&blobs[blob::CHECKPOINT]);
         let stage = evaluated(keys.pretrain, checkpoint, index);
-        let of_evaluation = [blob::PREDICTIONS, blob::FEATURES];
+        let of_evaluation = [blob::PREDICTIONS, blob::LABELS, blob::FEATURES];
         put(store, key, stage, (&run.evaluation_preimage(evaluation), blobs), &of_evaluation);
     }
 }

@@ -105,8 +105,10 @@ pub mod blob {
     pub const VIEWS: &str = "views";
     /// Which engine a GPU's libraries took for each convolution and product (JSON: description to plan).
     pub const ENGINES: &str = "engines";
-    /// One little-endian u16 a test image.
+    /// One little-endian u16 a test image: the class it was taken for.
     pub const PREDICTIONS: &str = "predictions";
+    /// As `predictions`: the class it is of. All runs on one data set share these bytes.
+    pub const LABELS: &str = "labels";
     /// Features and labels of the first test images (safetensors).
     pub const FEATURES: &str = "features";
 
@@ -121,8 +123,8 @@ pub mod blob {
     }
 }
 
-/// An evaluated encoder. Blobs: `predictions` (one little-endian u16 a test image, where they were told apart), `features`
-/// (safetensors).
+/// An evaluated encoder. Blobs: `predictions` and `labels` (one little-endian u16 a test image each, where they were told
+/// apart), `features` (safetensors).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {

@@ -111,8 +111,8 @@ pub struct ComputeArguments {
     /// Leave with exit code 5 instead of waiting for the runs that other processes have in work
     #[arg(long)]
     pub no_wait: bool,
-    /// Begin no run that would leave less space free where the store is: `500MiB`, `2GiB`
-    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    /// Begin no run that would leave less space free where the store is: `500MB`, `2GB`
+    #[arg(long, value_name = "BYTES", default_value = "1GB")]
     pub disk_floor: Bytes,
 }
 
@@ -124,10 +124,14 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Bytes, String> {
-        let refused = || format!("`{text}` is no number of bytes: expected one such as `0`, `500MiB` or `2GiB`");
+        let refused = || format!("`{text}` is no number of bytes: expected one such as `0`, `500MB` or `2GiB`");
         let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
         let factor: u64 = match unit {
             "" | "B" => 1,
+            "kB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "TB" => 1_000_000_000_000,
             "KiB" => 1 << 10,
             "MiB" => 1 << 20,
             "GiB" => 1 << 30,
@@ -161,10 +165,14 @@ mod tests {
         check("0", Some(0));
         check("17", Some(17));
         check("3B", Some(3));
+        check("3kB", Some(3_000));
+        check("500MB", Some(500_000_000));
+        check("1GB", Some(1_000_000_000));
+        check("2TB", Some(2_000_000_000_000));
         check("500MiB", Some(500 << 20));
         check("2GiB", Some(2 << 30));
         check("1TiB", Some(1 << 40));
-        for wrong in ["", "MiB", "1MB", "1 GiB", "-1", "1.5GiB", "99999999999TiB", "18446744073709551616"] {
+        for wrong in ["", "MiB", "1mb", "1 GB", "-1", "1.5GiB", "99999999999TiB", "18446744073709551616"] {
             check(wrong, None);
         }
     }

@@ -1,12 +1,13 @@
 //! `ablate check`: is every file of the store what it should be.
 
 use clap::Args;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::commands::error::CommandError;
 use crate::commands::pin::FileArguments;
 use crate::commands::{Ending, count, print, print_json};
+use crate::explain::units;
 use crate::report::render::text::printable;
 use crate::store::check::{Problem, Report};
 
@@ -29,7 +30,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let checked = store.check(arguments.read_data, &mut |progress| {
         bar.set_length(progress.files_total as u64);
         bar.set_position(progress.files as u64);
-        bar.set_message(format!("{} read", HumanBytes(progress.read_bytes)));
+        bar.set_message(format!("{} read", units::bytes(progress.read_bytes)));
     });
     bar.finish_and_clear();
     let report = checked?;
@@ -50,7 +51,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
 
 fn as_text(report: &Report, read_data: bool) -> String {
     let Report { records, incomplete, blobs, blob_bytes, pins, claims, progress, failures, .. } = report;
-    let blob_bytes = HumanBytes(*blob_bytes);
+    let blob_bytes = units::bytes(*blob_bytes);
     let depth = if read_data { "every byte read" } else { "looked at from outside; `--read-data` reads every byte" };
     let mut text = format!(
         "{} ({incomplete} with dropped blobs), {}\n",

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 
+use crate::commands::paragraph::note;
 use crate::content::Key;
 use crate::experiment::Experiment;
 use crate::explain::CodeCensus;
@@ -39,9 +40,9 @@ impl CodeArguments {
     /// Says on stderr how much of what counts other code computed.
     pub fn tell(self, census: &CodeCensus) {
         if self.code == Trust::Warn
-            && let Some(note) = census.note(now_unix_s())
+            && let Some(text) = census.note(now_unix_s())
         {
-            eprintln!("note: {note}");
+            note(&text);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::commands::code::{self, CodeArguments};
 use crate::commands::error::CommandError;
+use crate::commands::paragraph::note;
 use crate::experiment::Experiment;
 use crate::explain::CodeCensus;
 use crate::history::History;
@@ -41,9 +42,9 @@ pub fn rows_of_best(
 /// Says on stderr what is there but cannot be used; a sweep computes it again.
 pub fn tell_damage(damage: &[String]) {
     const SHOWN: usize = 5;
-    damage.iter().take(SHOWN).for_each(|line| eprintln!("note: {line}; `ablate sweep` computes it again"));
+    damage.iter().take(SHOWN).for_each(|line| note(&format!("{line}; `ablate sweep` computes it again")));
     if damage.len() > SHOWN {
-        eprintln!("note: and {} more", damage.len() - SHOWN);
+        note(&format!("and {} more", damage.len() - SHOWN));
     }
 }
 
@@ -60,7 +61,7 @@ pub fn histories(store: &Store, experiment: &Experiment) -> Result<Vec<RunHistor
                     let pretrain_key = run.pretrain_key();
                     histories.push(RunHistory { cell: index as u32, seed: run.seed, pretrain_key, history });
                 }
-                Err(problem) => eprintln!("note: the history of {} is left out: {problem}", run.pretrain_key().short()),
+                Err(problem) => note(&format!("the history of {} is left out: {problem}", run.pretrain_key().short())),
             }
         }
     }

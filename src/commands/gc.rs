@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::commands::error::CommandError;
+use crate::commands::paragraph::note;
 use crate::commands::pin::FileArguments;
 use crate::commands::{Ending, count, print, print_json};
+use crate::explain::units;
 use crate::record::blob;
 use crate::report::render::text::printable;
 use crate::store::gc::{self, Done, Plan, Removal, Scope};
@@ -80,7 +81,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         return Ok(Ending::Complete);
     }
     print(&as_text(&plan, done.as_ref()))?;
-    plan.stays.iter().chain(done.iter().flat_map(|done| &done.stayed)).for_each(|line| eprintln!("note: {line}"));
+    plan.stays.iter().chain(done.iter().flat_map(|done| &done.stayed)).for_each(|line| note(line));
     if done.is_none() && !plan.removals.is_empty() {
         eprintln!("nothing was removed; the same command with `--apply` does it");
     }
@@ -107,14 +108,14 @@ fn largest(plan: &Plan) -> Vec<&Removal> {
 
 fn as_text(plan: &Plan, done: Option<&Done>) -> String {
     let mut text = match done {
-        Some(done) => format!("removed {}, {}\n", count(done.removed, "file"), HumanBytes(done.bytes)),
-        None => format!("would remove {}, {}\n", count(plan.removals.len(), "file"), HumanBytes(plan.bytes())),
+        Some(done) => format!("removed {}, {}\n", count(done.removed, "file"), units::bytes(done.bytes)),
+        None => format!("would remove {}, {}\n", count(plan.removals.len(), "file"), units::bytes(plan.bytes())),
     };
     if done.is_some() {
         return text;
     }
     for (kind, (files, bytes)) in by_kind(plan) {
-        text.push_str(&format!("  {kind:<13} {files:>7}  {:>12}\n", HumanBytes(bytes).to_string()));
+        text.push_str(&format!("  {kind:<13} {files:>7}  {:>12}\n", units::bytes(bytes)));
     }
     if !plan.removals.is_empty() {
         text.push_str(if plan.removals.len() > SHOWN { "the largest:\n" } else { "one by one:\n" });
@@ -127,7 +128,7 @@ fn as_text(plan: &Plan, done: Option<&Done>) -> String {
             [key] => format!("of {}", key.short()),
             [key, others @ ..] => format!("of {} and {} more", key.short(), others.len()),
         };
-        let (bytes, word) = (HumanBytes(removal.bytes).to_string(), removal.target.word());
+        let (bytes, word) = (units::bytes(removal.bytes), removal.target.word());
         text.push_str(&format!("  {bytes:>12}  {word:<13} {}\n", printable(&of)));
     }
     text

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::commands::paragraph::note;
 use crate::device;
 use crate::runner::{Departure, Interrupt};
 use crate::store;
@@ -41,9 +42,9 @@ impl Watch {
                 let named = std::thread::Builder::new().name("signals".to_owned());
                 named.spawn(move || answer(signals, &interrupt, &work_ended)).expect("the system starts a thread");
             }
-            Err(error) => eprintln!(
-                "note: no signal can be caught here ({error}); an interruption loses the steps since the last checkpoint"
-            ),
+            Err(error) => note(&format!(
+                "no signal can be caught here ({error}); an interruption loses the steps since the last checkpoint"
+            )),
         }
         Watch { work_ended }
     }

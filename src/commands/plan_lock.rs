@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::arguments::{ComputeArguments, PlanArguments};
 use crate::commands::error::CommandError;
+use crate::commands::paragraph::note;
 use crate::commands::{count, open};
 use crate::device::cuda::plan_file::{Machine, PlanFile};
 use crate::device::cuda::plan_lock::PlanLock;
@@ -130,7 +131,7 @@ fn completed(
     if !quiet {
         eprintln!("timing {} for {}", count(missing.len(), "convolution"), path.display());
     }
-    let file = tuning::tune(ordinal, machine, known, &missing, &mut |note| eprintln!("note: {note}"))?;
+    let file = tuning::tune(ordinal, machine, known, &missing, &mut note)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|source| CommandError::Write { path: folder.to_owned(), source })?;
     write_atomically(path, file.to_json().as_bytes())?;

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::commands::arguments::ExperimentArguments;
 use crate::commands::error::CommandError;
 use crate::commands::look::LookArguments;
+use crate::commands::paragraph::note;
 use crate::commands::report::evidence::Evidence;
 use crate::commands::table::ViewArguments;
 use crate::commands::{Ending, count, gather, open, print_json, quoted};
@@ -145,7 +146,7 @@ fn tell(arguments: &Arguments, written: &Written) -> Result<(), CommandError> {
         count(figures.len(), "figure file")
     );
     if !has_pictures {
-        eprintln!("note: no PNG was drawn, because this system has no fonts; the SVG files are complete");
+        note("no PNG was drawn, because this system has no fonts; the SVG files are complete");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::commands::error::CommandError;
 use crate::commands::look::LookArguments;
+use crate::commands::paragraph::note;
 use crate::commands::{Ending, gather, in_work, print, print_json};
 use crate::experiment::{AxisLabel, Experiment};
 use crate::report::paired_predictions::{self, PairedPredictions};
@@ -148,7 +149,7 @@ fn pairs(
     let Some(store) = store.filter(|_| arguments.predictions) else { return Ok(Vec::new()) };
     let pairs = paired_predictions::of(store, experiment, rows, table)?;
     if pairs.is_empty() {
-        eprintln!("note: no cell and seed has predictions behind `{}` to set beside the baseline's", table.metric);
+        note(&format!("no cell and seed has predictions behind `{}` to set beside the baseline's", table.metric));
     }
     Ok(pairs)
 }

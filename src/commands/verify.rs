@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIFFERENCE", default_value = "0.02", value_parser = tolerance)]
     pub tolerance: f64,
     /// Begin no run that would leave less space free where the store is
-    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    #[arg(long, value_name = "BYTES", default_value = "1GB")]
     pub disk_floor: Bytes,
     /// Keep the second results in this new or empty folder, a store of its own, instead of removing them
     #[arg(long, value_name = "DIR")]

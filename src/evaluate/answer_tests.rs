@@ -180,6 +180,8 @@ fn a_transfer_asks_about_the_other_images() {
     for (answer, (n_test, n_classes)) in found.iter().zip([(12, 6), (12, 4), (12, 6)]) {
         let told = answer.told_apart.as_ref().expect("images told apart");
         assert_eq!((told.predictions.len() as u64, answer.n_test), (n_test, n_test));
+        let n_right = told.predictions.iter().zip(&told.labels).filter(|(found, label)| found == label).count();
+        assert_eq!((told.labels.len() as u64, n_right as f64 / n_test as f64), (n_test, told.top1));
         assert_eq!((answer.class_names.len(), told.per_class_top1.len()), (n_classes, n_classes));
     }
     assert_eq!(found, answers(&run, &dataset, 2));

@@ -64,6 +64,8 @@ pub struct Outcome {
     pub per_class_top1: Vec<f64>,
     /// The first class of every query.
     pub predictions: Vec<u16>,
+    /// The class every query is of.
+    pub labels: Vec<u16>,
 }
 
 /// Which of the two sets of features.
@@ -196,5 +198,7 @@ fn outcome(rankings: &[Ranking], labels: &[u32], n_classes: usize) -> Outcome {
         top5: share(n_among_five, n),
         per_class_top1: n_right.iter().zip(&n_of_class).map(|(&right, &all)| share(right, all)).collect(),
         predictions: rankings.iter().map(Ranking::first).collect(),
+        // There are no more classes than fit.
+        labels: labels.iter().map(|&label| label as u16).collect(),
     }
 }

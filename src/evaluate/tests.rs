@@ -65,7 +65,7 @@ fn threads_do_not_change_an_outcome() {
 fn outcomes_count_what_they_say() {
     let rankings = [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.5, 0.4, 0.1]].map(|scores| Ranking::of_scores(&scores));
     let found = outcome(&rankings, &[0, 0, 1], 3);
-    assert_eq!(found.predictions, [0, 1, 0]);
+    assert_eq!((found.predictions, found.labels), (vec![0, 1, 0], vec![0, 0, 1]));
     assert_eq!((found.top1, found.top5), (1.0 / 3.0, 1.0));
     assert_eq!(found.per_class_top1, [0.5, 0.0, 0.0]);
     let six = Ranking::of_scores(&[6, 5, 4, 3, 2, 1]);

@@ -1,12 +1,10 @@
 //! The two directions along which features spread most, for a map of them.
 
+use nalgebra::{DMatrix, SymmetricEigen};
 use rayon::prelude::*;
 
-/// Directions iterated together: what is wanted converges with the ratio of its variance to that of the first left out.
-const BLOCK: usize = 8;
-const ITERATIONS_MAX: usize = 200;
-/// Of the variances, from one iteration to the next.
-const TOLERANCE: f64 = 1e-12;
+/// Iterations a column, far beyond the two or three it takes.
+const ITERATIONS_PER_COLUMN: usize = 100;
 
 /// Points in two dimensions.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,9 +15,10 @@ pub struct Projection {
     pub explained: [f64; 2],
 }
 
-/// Principal components of `features`, n rows of `width`, by orthogonal iteration of the covariance matrix with a
-/// Rayleigh–Ritz step (Golub and Van Loan 2013, §8.2.4). A direction's largest part is positive. A function of the bits of
-/// its input alone, whatever computes it. None for fewer than two rows or columns, or where a number is not finite.
+/// Principal components of `features`, n rows of `width`: eigenvectors of their covariance matrix (Jolliffe 2002, chapter 1) by
+/// `nalgebra`. A direction's largest part is positive. Without its `std` the crate's arithmetic is plain Rust and `libm`, so this
+/// is a function of the bits of its input alone, whatever computes it; a picture all the same, which no stored result reads.
+/// None for fewer than two rows or columns, or where a number is not finite.
 ///
 /// # Panics
 /// When `features` are not whole rows.
@@ -31,11 +30,10 @@ pub fn project(features: &[f32], width: usize) -> Option<Projection> {
     let centred = centred(features, width);
     let covariance = covariance(&centred, width);
     let total: f64 = (0..width).map(|index| covariance[index * width + index]).sum();
-    let (vectors, variances) = leading(&covariance, width);
+    let [first, second] = leading(covariance, width)?;
     let share = |variance: f64| if total > 0.0 { (variance / total).clamp(0.0, 1.0) } else { 0.0 };
-    let along = |row: &[f64], direction: &[f64]| dot(row, direction);
-    let points = centred.chunks(width).map(|row| [along(row, &vectors[0]), along(row, &vectors[1])]).collect();
-    Some(Projection { points, explained: [share(variances[0]), share(variances[1])] })
+    let points = centred.chunks(width).map(|row| [dot(row, &first.direction), dot(row, &second.direction)]).collect();
+    Some(Projection { points, explained: [share(first.variance), share(second.variance)] })
 }
 
 fn centred(features: &[f32], width: usize) -> Vec<f64> {
@@ -63,119 +61,35 @@ fn covariance(centred: &[f64], width: usize) -> Vec<f64> {
     matrix
 }
 
-/// The two leading eigenvectors and eigenvalues.
-fn leading(covariance: &[f64], width: usize) -> ([Vec<f64>; 2], [f64; 2]) {
-    let block = BLOCK.min(width);
-    // A fixed start that no real data is orthogonal to: different waves.
-    let start = |k: usize| (0..width).map(|i| libm::cos((k * width + i * (2 * k + 1)) as f64)).collect::<Vec<f64>>();
-    let mut vectors: Vec<Vec<f64>> = (0..block).map(start).collect();
-    orthonormalize(&mut vectors);
-    let mut before = [0.0; 2];
-    for _ in 0..ITERATIONS_MAX {
-        let mut images: Vec<Vec<f64>> = vectors.iter().map(|vector| product(covariance, vector)).collect();
-        let (values, rotation) = ritz(&vectors, &images);
-        images = rotated(&images, &rotation);
-        vectors = rotated(&vectors, &rotation);
-        let now = [values[0], values[1]];
-        let moved = (0..2).map(|k| (now[k] - before[k]).abs()).fold(0.0, f64::max);
-        before = now;
-        if moved <= TOLERANCE * values[0].abs() {
-            break;
-        }
-        vectors = images;
-        orthonormalize(&mut vectors);
-    }
-    vectors.truncate(2);
-    vectors.iter_mut().for_each(|vector| face_forward(vector));
-    let second = vectors.pop().expect("a block of at least two");
-    ([vectors.pop().expect("a block of at least two"), second], before)
+struct Component {
+    /// Of length 1.
+    direction: Vec<f64>,
+    variance: f64,
 }
 
-fn face_forward(vector: &mut [f64]) {
+/// The two directions of most variance; none where they are not found, which no matrix of finite numbers is known for.
+fn leading(covariance: Vec<f64>, width: usize) -> Option<[Component; 2]> {
+    let matrix = DMatrix::from_vec(width, width, covariance);
+    let found = SymmetricEigen::try_new(matrix, f64::EPSILON, ITERATIONS_PER_COLUMN * width)?;
+    let mut order: Vec<usize> = (0..width).collect();
+    order.sort_by(|a, b| found.eigenvalues[*b].total_cmp(&found.eigenvalues[*a]));
+    let component = |index: usize| {
+        let mut direction: Vec<f64> = found.eigenvectors.column(index).iter().copied().collect();
+        face_forward(&mut direction);
+        Component { direction, variance: found.eigenvalues[index] }
+    };
+    Some([component(order[0]), component(order[1])])
+}
+
+fn face_forward(direction: &mut [f64]) {
     let further = |largest: f64, value: f64| if value.abs() > largest.abs() { value } else { largest };
-    let largest = vector.iter().copied().fold(0.0, further);
-    if largest < 0.0 {
-        vector.iter_mut().for_each(|value| *value = -*value);
+    if direction.iter().copied().fold(0.0, further) < 0.0 {
+        direction.iter_mut().for_each(|value| *value = -*value);
     }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn product(matrix: &[f64], vector: &[f64]) -> Vec<f64> {
-    matrix.chunks(vector.len()).map(|row| dot(row, vector)).collect()
-}
-
-/// Gram and Schmidt, twice for the sake of rounding. What depends on the directions before becomes nothing.
-fn orthonormalize(vectors: &mut [Vec<f64>]) {
-    for index in 0..vectors.len() {
-        let (before, rest) = vectors.split_at_mut(index);
-        let vector = &mut rest[0];
-        let length = dot(vector, vector).sqrt();
-        for _ in 0..2 {
-            for other in before.iter() {
-                let along = dot(vector, other);
-                vector.iter_mut().zip(other).for_each(|(value, part)| *value -= along * part);
-            }
-        }
-        let left = dot(vector, vector).sqrt();
-        let factor = if left > 1e-10 * length { 1.0 / left } else { 0.0 };
-        vector.iter_mut().for_each(|value| *value *= factor);
-    }
-}
-
-/// Eigenvalues, the largest first, and eigenvectors of the covariance as seen within the block: `rotation[k]` combines the
-/// vectors to the k-th.
-fn ritz(vectors: &[Vec<f64>], images: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let n = vectors.len();
-    let entry = |i: usize, j: usize| 0.5 * (dot(&vectors[i], &images[j]) + dot(&vectors[j], &images[i]));
-    let mut matrix: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| entry(i, j)).collect()).collect();
-    let mut rotation: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
-    // Cyclic Jacobi: eight by eight is diagonal after a few sweeps.
-    for _ in 0..30 {
-        for p in 0..n {
-            for q in p + 1..n {
-                rotate(&mut matrix, &mut rotation, p, q);
-            }
-        }
-    }
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|a, b| matrix[*b][*b].total_cmp(&matrix[*a][*a]));
-    (order.iter().map(|k| matrix[*k][*k]).collect(), order.iter().map(|k| rotation[*k].clone()).collect())
-}
-
-/// Makes the entry (p, q) of a symmetric matrix nothing (Golub and Van Loan 2013, §8.5.2).
-fn rotate(matrix: &mut [Vec<f64>], rotation: &mut [Vec<f64>], p: usize, q: usize) {
-    let off = matrix[p][q];
-    if off == 0.0 {
-        return;
-    }
-    let theta = (matrix[q][q] - matrix[p][p]) / (2.0 * off);
-    let sign = if theta >= 0.0 { 1.0 } else { -1.0 };
-    let t = sign / (theta.abs() + (theta * theta + 1.0).sqrt());
-    let cos = 1.0 / (t * t + 1.0).sqrt();
-    let sin = t * cos;
-    for row in matrix.iter_mut() {
-        (row[p], row[q]) = (cos * row[p] - sin * row[q], sin * row[p] + cos * row[q]);
-    }
-    for k in 0..matrix.len() {
-        let (upper, lower) = (matrix[p][k], matrix[q][k]);
-        (matrix[p][k], matrix[q][k]) = (cos * upper - sin * lower, sin * upper + cos * lower);
-        let (upper, lower) = (rotation[p][k], rotation[q][k]);
-        (rotation[p][k], rotation[q][k]) = (cos * upper - sin * lower, sin * upper + cos * lower);
-    }
-}
-
-fn rotated(vectors: &[Vec<f64>], rotation: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let combined = |weights: &Vec<f64>| {
-        let mut sum = vec![0.0; vectors[0].len()];
-        for (weight, vector) in weights.iter().zip(vectors) {
-            sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += weight * value);
-        }
-        sum
-    };
-    rotation.iter().map(combined).collect()
 }
 
 #[cfg(test)]
@@ -202,16 +116,32 @@ mod tests {
         let (n, width) = (300, 40);
         let features = rows(n, width, &[1.0, 3.0, 2.0, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1]);
         let covariance = covariance(&centred(&features, width), width);
-        let (vectors, variances) = leading(&covariance, width);
-        for (vector, variance) in vectors.iter().zip(variances) {
-            assert!((dot(vector, vector) - 1.0).abs() < 1e-12);
-            let image = product(&covariance, vector);
-            let residual: f64 = image.iter().zip(vector).map(|(a, b)| (a - variance * b).powi(2)).sum::<f64>().sqrt();
-            assert!(residual < 1e-5 * variance, "{residual} of {variance}");
+        let found = leading(covariance.clone(), width).unwrap();
+        for Component { direction, variance } in &found {
+            assert!((dot(direction, direction) - 1.0).abs() < 1e-12);
+            let image: Vec<f64> = covariance.chunks(width).map(|row| dot(row, direction)).collect();
+            let residual: f64 =
+                image.iter().zip(direction).map(|(a, b)| (a - variance * b).powi(2)).sum::<f64>().sqrt();
+            assert!(residual < 1e-12 * variance, "{residual} of {variance}");
         }
-        assert!(dot(&vectors[0], &vectors[1]).abs() < 1e-12);
+        let [first, second] = found;
+        assert!(dot(&first.direction, &second.direction).abs() < 1e-12);
         // The variance of a uniform number is a twelfth of its range's square; 300 of them miss it by a few per cent.
-        assert!((variances[0] - 9.0 / 12.0).abs() < 0.1 && (variances[1] - 4.0 / 12.0).abs() < 0.05, "{variances:?}");
+        let (first, second) = (first.variance, second.variance);
+        assert!((first - 9.0 / 12.0).abs() < 0.1 && (second - 4.0 / 12.0).abs() < 0.05, "{first}, {second}");
+    }
+
+    #[test]
+    fn points_on_axes_by_hand() {
+        let ends =
+            [[0.0, 3.0, 0.0], [0.0, -3.0, 0.0], [0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]];
+        let found = project(&ends.concat(), 3).unwrap();
+        let shares = [18.0 / 20.5, 2.0 / 20.5];
+        assert!((0..2).all(|k| (found.explained[k] - shares[k]).abs() < 1e-12), "{:?}", found.explained);
+        let expected = [[3.0, 0.0], [-3.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, -1.0]];
+        for (point, wanted) in found.points.iter().zip(expected) {
+            assert!((0..2).all(|k| (point[k] - wanted[k]).abs() < 1e-12), "{point:?}, {wanted:?} wanted");
+        }
     }
 
     #[test]

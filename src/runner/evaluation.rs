@@ -185,8 +185,10 @@ impl<'a> Evaluator<'a> {
     /// Keeps an answer's blobs and writes the record that names them.
     fn prepare(&self, asked: Asked, answer: &Answer, claim: &mut Claim, begun: Begun) -> Result<String, RunnerError> {
         if let Some(told) = &answer.told_apart {
-            let predictions: Vec<u8> = told.predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
-            claim.put_blob(blob::PREDICTIONS, &predictions)?;
+            for (name, classes) in [(blob::PREDICTIONS, &told.predictions), (blob::LABELS, &told.labels)] {
+                let bytes: Vec<u8> = classes.iter().flat_map(|class| class.to_le_bytes()).collect();
+                claim.put_blob(name, &bytes)?;
+            }
         }
         // Of the run's own images, whatever was evaluated before.
         let is_of_run = !matches!(asked.evaluation, Evaluation::Transfer(_));

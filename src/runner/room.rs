@@ -127,7 +127,7 @@ struct Size {
     checkpoint_bytes: u64,
     /// The training's record and blobs, snapshots included.
     training_bytes: u64,
-    /// The record and predictions of one evaluation.
+    /// The record, predictions and labels of one evaluation.
     evaluation_bytes: u64,
     /// Kept once for all evaluations of an encoder.
     features_bytes: u64,
@@ -156,7 +156,7 @@ impl Size {
                 + sheet_bytes
                 + n_snapshots * snapshot_bytes
                 + RECORD_BYTES,
-            evaluation_bytes: 2 * u64::from(n_test_max(run)) + RECORD_BYTES,
+            evaluation_bytes: 4 * u64::from(n_test_max(run)) + RECORD_BYTES,
             features_bytes: n_kept * (4 * width + 4) + RECORD_BYTES,
         }
     }
@@ -180,8 +180,7 @@ struct Bytes(u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: f64 = 1_048_576.0;
-        let mib = self.0 as f64 / MIB;
-        if mib < 1024.0 { write!(f, "{mib:.1} MiB") } else { write!(f, "{:.1} GiB", mib / 1024.0) }
+        let megabytes = self.0 as f64 / 1e6;
+        if megabytes < 1e3 { write!(f, "{megabytes:.1} MB") } else { write!(f, "{:.1} GB", megabytes / 1e3) }
     }
 }

@@ -141,8 +141,9 @@ fn values((entry, record): (&Entry, &Record)) -> Values {
         }
     };
     for (name, reference) in &entry.blobs {
-        // Which engines a GPU's libraries took explains bits and is none.
-        let weight = if name == blob::ENGINES { Weight::Remark } else { Weight::Bits };
+        // Which engines a GPU's libraries took explains bits and is none; labels are the data's, which the key holds.
+        let is_remark = [blob::ENGINES, blob::LABELS].contains(&name.as_str());
+        let weight = if is_remark { Weight::Remark } else { Weight::Bits };
         values.insert(format!("blob {name}"), (Value::Digest(reference.digest), weight));
     }
     values

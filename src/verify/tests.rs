@@ -99,6 +99,8 @@ fn bits_decide_on_one_class_of_machines_and_metrics_on_two() {
     let without_blob = computed(knn(0.5), &[]);
     check(&first, &without_blob, ("!blob predictions", Diverged), ("blob predictions", Agrees));
     check(&without_blob, &first, ("!blob predictions", Diverged), ("blob predictions", Agrees));
+    let with_labels = computed(knn(0.5), &[("labels", b"l"), ("predictions", b"abc")]);
+    check(&first, &with_labels, ("blob labels", Agrees), ("blob labels", Agrees));
     let edge = computed(knn(0.52), &[("predictions", b"abc")]);
     check(&first, &edge, ("!top1 !top1 of cat", Diverged), ("top1 top1 of cat", Agrees));
 }

@@ -17,8 +17,15 @@ const PINNED: &str = "d8491132a0deee6cf21c79a68cbec7a3ace08a0741fc6f73f5ab3e8a78
 /// The same of `experiments/smoke.ron`.
 const PINNED_SMOKE: &str = "27bf84bc8ed7096091ce8a63d681cc760973c143265261cbf10177c0bde75541";
 
-/// Digest of every blob by run key and name: the bits of every result, without times and hosts.
+/// Digest of every blob by run key and name: the bits of every result, without times and hosts, and without the labels, which
+/// are the data's.
 fn result_digests(store: &Path) -> BTreeMap<String, String> {
+    let mut digests = blob_digests(store);
+    digests.retain(|name, _| !name.ends_with(".labels"));
+    digests
+}
+
+fn blob_digests(store: &Path) -> BTreeMap<String, String> {
     let store = ablate::store::Store::open(store).expect("a store");
     let mut digests = BTreeMap::new();
     for key in store.keys().expect("readable keys") {
@@ -67,6 +74,9 @@ fn a_second_sweep_computes_nothing_and_says_the_same() {
     assert!(first.err.contains("computed 4 runs"), "{}", first.err);
     let parquet = std::fs::read(place.path().join("results/miniature.parquet")).expect("the results");
     let before = result_digests(&place.path().join("results/store"));
+    let blobs = blob_digests(&place.path().join("results/store"));
+    let labels: Vec<&String> = blobs.iter().filter(|(name, _)| name.ends_with(".labels")).map(|(_, of)| of).collect();
+    assert!(labels.len() == 8 && labels.iter().all(|of| *of == labels[0]), "one data set, other labels: {labels:?}");
     let second = place.ablate(&["sweep", "miniature.ron"]).success();
     assert!(second.err.contains("computed nothing, all 4 runs from the store"), "{}", second.err);
     assert_eq!(first.out, second.out);

@@ -10,6 +10,7 @@ use safetensors::tensor::Dtype;
 use crate::commands::code;
 use crate::commands::count;
 use crate::commands::error::CommandError;
+use crate::commands::paragraph::note;
 use crate::commands::report::pictures;
 use crate::content::Key;
 use crate::experiment::Experiment;
@@ -72,7 +73,7 @@ impl<'a> Evidence<'a> {
             Ok(match History::from_parquet(&bytes) {
                 Ok(history) => Some(RunHistory { cell: *cell, seed: run.seed, pretrain_key, history }),
                 Err(problem) => {
-                    eprintln!("note: the history of {} is left out: {problem}", pretrain_key.short());
+                    note(&format!("the history of {} is left out: {problem}", pretrain_key.short()));
                     None
                 }
             })
@@ -95,7 +96,7 @@ impl<'a> Evidence<'a> {
         match store.read_blob(stored) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(problem) => {
-                eprintln!("note: `{name}` of {} is left out: {problem}", key.short());
+                note(&format!("`{name}` of {} is left out: {problem}", key.short()));
                 Ok(None)
             }
         }
@@ -134,7 +135,7 @@ impl<'a> Evidence<'a> {
             let Some(Record { stage: Stage::Evaluation(evaluation), .. }) = self.records.get(&key) else { continue };
             let Some(bytes) = self.blob(store, &key, blob::FEATURES)? else { continue };
             let Some((features, labels, width)) = features(&bytes, IMAGES_MAX) else {
-                eprintln!("note: the features of {} are left out: they cannot be read", key.short());
+                note(&format!("the features of {} are left out: they cannot be read", key.short()));
                 continue;
             };
             let Some(projection) = project(&features, width) else { continue };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::commands::error::CommandError;
+use crate::commands::paragraph::note;
 
 /// A folder with a store in it. Dropping it removes what is not to be kept, whichever way the command ends.
 pub struct Scratch {
@@ -48,7 +49,7 @@ impl Drop for Scratch {
             return;
         }
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            eprintln!("note: `{}` can be removed, it is not needed any more: {error}", self.folder.display());
+            note(&format!("`{}` can be removed, it is not needed any more: {error}", self.folder.display()));
         }
     }
 }

@@ -85,7 +85,11 @@ pub fn section(page: &Page, grid: &Grid) -> Markup {
                 }
             }
             @if grid.cells.len() > shown.len() {
-                p.note { "The first " (shown.len()) " of " (grid.cells.len()) " cells; the data below has all." }
+                p.note {
+                    "The first " (shown.len()) " of " (grid.cells.len()) " cells; all are in the "
+                    a href="#data" { "data below" } " and in " code { (page.experiment.name) ".parquet" }
+                    ", which " code { "ablate sweep" } " leaves."
+                }
             }
         }
     }

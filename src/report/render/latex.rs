@@ -83,15 +83,113 @@ fn escape(text: &str) -> String {
             '"' => escaped.push_str("\\char34{}"),
             // `\\\\` would take these, at the start of the next line, for its own arguments.
             '[' | '*' => escaped.extend(['{', character, '}']),
-            '±' => escaped.push_str("$\\pm$"),
             '–' => escaped.push_str("--"),
-            '−' => escaped.push_str("$-$"),
             '“' => escaped.push_str("``"),
             '”' => escaped.push_str("''"),
             '…' => escaped.push_str("\\dots{}"),
             control if control.is_control() => escaped.push(' '),
-            plain => escaped.push(plain),
+            other => match in_math(other) {
+                Some(command) => escaped.extend(["$", command, "$"]),
+                None => escaped.push(other),
+            },
         }
     }
     escaped
+}
+
+/// What pdfLaTeX knows in formulas alone, or by a package only: signs and Greek letters.
+fn in_math(character: char) -> Option<&'static str> {
+    const SIGNS: &[(char, &str)] = &[
+        ('−', "-"),
+        ('±', "\\pm"),
+        ('×', "\\times"),
+        ('·', "\\cdot"),
+        ('÷', "\\div"),
+        ('→', "\\to"),
+        ('←', "\\leftarrow"),
+        ('↔', "\\leftrightarrow"),
+        ('↑', "\\uparrow"),
+        ('↓', "\\downarrow"),
+        ('⇒', "\\Rightarrow"),
+        ('≤', "\\le"),
+        ('≥', "\\ge"),
+        ('≠', "\\ne"),
+        ('≈', "\\approx"),
+        ('∞', "\\infty"),
+        ('√', "\\surd"),
+        ('∈', "\\in"),
+        ('∑', "\\sum"),
+        ('∂', "\\partial"),
+        ('∇', "\\nabla"),
+        ('ℓ', "\\ell"),
+        ('′', "'"),
+        ('″', "''"),
+        ('¹', "^1"),
+        ('²', "^2"),
+        ('³', "^3"),
+        ('°', "^\\circ"),
+        // The sign of a millionth, and the letter.
+        ('µ', "\\mu"),
+        ('μ', "\\mu"),
+    ];
+    const GREEK: &[(char, &str)] = &[
+        ('α', "\\alpha"),
+        ('β', "\\beta"),
+        ('γ', "\\gamma"),
+        ('δ', "\\delta"),
+        ('ε', "\\varepsilon"),
+        ('ζ', "\\zeta"),
+        ('η', "\\eta"),
+        ('θ', "\\theta"),
+        ('κ', "\\kappa"),
+        ('λ', "\\lambda"),
+        ('ν', "\\nu"),
+        ('ξ', "\\xi"),
+        ('π', "\\pi"),
+        ('ρ', "\\rho"),
+        ('σ', "\\sigma"),
+        ('τ', "\\tau"),
+        ('φ', "\\varphi"),
+        ('χ', "\\chi"),
+        ('ψ', "\\psi"),
+        ('ω', "\\omega"),
+        ('Γ', "\\Gamma"),
+        ('Δ', "\\Delta"),
+        ('Θ', "\\Theta"),
+        ('Λ', "\\Lambda"),
+        ('Ξ', "\\Xi"),
+        ('Π', "\\Pi"),
+        ('Σ', "\\Sigma"),
+        ('Φ', "\\Phi"),
+        ('Ψ', "\\Psi"),
+        ('Ω', "\\Omega"),
+    ];
+    SIGNS.iter().chain(GREEK).find(|(sign, _)| *sign == character).map(|(_, command)| *command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_latex_takes_for_itself_is_escaped() {
+        let check = |text: &str, expected: &str| assert_eq!(escape(text), expected, "{text}");
+        check("a_b & 50% of #1, $x$ {y}", "a\\_b \\& 50\\% of \\#1, \\$x\\$ \\{y\\}");
+        check("C:\\~^", "C:\\textbackslash{}\\textasciitilde{}\\textasciicircum{}");
+        check("<|>", "\\textless{}\\textbar{}\\textgreater{}");
+        check("[1]*", "{[}1]{*}");
+        check("\"a\"", "\\char34{}a\\char34{}");
+        check("a\n\tb\u{1b}", "a  b ");
+        check("“a…” – b", "``a\\dots{}'' -- b");
+    }
+
+    #[test]
+    fn signs_and_greek_letters_are_formulas() {
+        let check = |text: &str, expected: &str| assert_eq!(escape(text), expected, "{text}");
+        check("32 × 32 → 0.5 ± 0.1", "32 $\\times$ 32 $\\to$ 0.5 $\\pm$ 0.1");
+        check("τ ≤ −0.5", "$\\tau$ $\\le$ $-$0.5");
+        check("σ²", "$\\sigma$$^2$");
+        // Latin letters of any language go as they are.
+        check("größer, café, œ", "größer, café, œ");
+    }
 }

@@ -23,7 +23,7 @@ pub enum Format {
     Text,
     /// A GitHub table.
     Markdown,
-    /// A `tabular` for the `booktabs` package, in UTF-8.
+    /// A `tabular` for the `booktabs` package, in UTF-8. Letters that are neither Latin nor Greek need LuaLaTeX and a font.
     Latex,
     /// A `table` of Typst's own.
     Typst,

@@ -11,10 +11,7 @@ use crate::report::verdict::{name, p_words};
 /// Absent without a pair.
 pub fn of(table: &AblationTable, pairs: &[PairedPredictions]) -> Option<Grid> {
     let baseline = name(table.baseline().filter(|_| !pairs.is_empty())?);
-    let n_labelled = pairs.iter().filter_map(|pair| pair.outcome.as_ref().ok()).map(|test| test.n_images).max();
-    let n_predictions = pairs.iter().map(|pair| pair.n_predictions).max().unwrap_or(0);
-    let images = match n_labelled {
-        Some(n) if n < n_predictions => format!("the first {n} of {n_predictions} test images, whose labels are kept"),
+    let images = match pairs.iter().filter_map(|pair| pair.outcome.as_ref().ok()).map(|test| test.n_images).max() {
         Some(n) => format!("all {n} test images"),
         None => "no test images".to_owned(),
     };
@@ -52,7 +49,6 @@ pub fn as_json(table: &AblationTable, pairs: &[PairedPredictions]) -> Value {
         json!({
             "labels": labels.collect::<serde_json::Map<_, _>>(),
             "seed": pair.seed,
-            "n_predictions": pair.n_predictions,
             "n_images": test.map(|test| test.n_images),
             "only_this_right": test.map(|test| test.only_first_right),
             "only_baseline_right": test.map(|test| test.only_second_right),

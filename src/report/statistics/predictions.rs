@@ -4,7 +4,6 @@
 /// they were trained with: other seeds may say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct McNemar {
-    /// Images with a label and a prediction of both.
     pub n_images: usize,
     pub only_first_right: u64,
     pub only_second_right: u64,
@@ -17,26 +16,25 @@ pub struct McNemar {
 pub enum PredictionsError {
     #[error("{first} predictions beside {second}; expected as many, of the same test images")]
     Length { first: usize, second: usize },
-    #[error("{labels} labels for {predictions} predictions; expected no more")]
+    #[error("{labels} labels for {predictions} predictions; expected as many, of the same test images")]
     Labels { labels: usize, predictions: usize },
 }
 
 /// McNemar's exact test (McNemar 1947): of the images that only one is right about, each is as likely to be the first's as
-/// the second's where the two are equally good, so their number is binomial with 1/2. `labels` are those of the first
-/// images; predictions beyond them are not looked at.
+/// the second's where the two are equally good, so their number is binomial with 1/2.
 ///
 /// # Errors
-/// On lists of different lengths, and on more labels than predictions.
-pub fn mcnemar(first: &[u16], second: &[u16], labels: &[u32]) -> Result<McNemar, PredictionsError> {
+/// On lists of different lengths.
+pub fn mcnemar(first: &[u16], second: &[u16], labels: &[u16]) -> Result<McNemar, PredictionsError> {
     if first.len() != second.len() {
         return Err(PredictionsError::Length { first: first.len(), second: second.len() });
     }
-    if labels.len() > first.len() {
+    if labels.len() != first.len() {
         return Err(PredictionsError::Labels { labels: labels.len(), predictions: first.len() });
     }
     let (mut only_first_right, mut only_second_right) = (0, 0);
     for ((first, second), label) in first.iter().zip(second).zip(labels) {
-        match (u32::from(*first) == *label, u32::from(*second) == *label) {
+        match (first == label, second == label) {
             (true, false) => only_first_right += 1,
             (false, true) => only_second_right += 1,
             (true, true) | (false, false) => {}

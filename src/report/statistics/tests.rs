@@ -151,11 +151,14 @@ fn mcnemars_p_is_the_exact_binomial() {
 }
 
 #[test]
-fn mcnemar_looks_at_labelled_images_and_refuses_other_lists() {
-    let found = mcnemar(&[1, 1, 0], &[0, 1, 1], &[1, 1]).unwrap();
-    assert_eq!((found.n_images, found.only_first_right, found.only_second_right), (2, 1, 0));
+fn mcnemar_counts_images_and_refuses_other_lists() {
+    let found = mcnemar(&[1, 1, 0], &[0, 1, 1], &[1, 1, 2]).unwrap();
+    assert_eq!((found.n_images, found.only_first_right, found.only_second_right), (3, 1, 0));
     assert_eq!(mcnemar(&[1], &[1, 0], &[1]), Err(PredictionsError::Length { first: 1, second: 2 }));
-    assert_eq!(mcnemar(&[1], &[0], &[1, 1]), Err(PredictionsError::Labels { labels: 2, predictions: 1 }));
+    for labels in [&[1, 1][..], &[]] {
+        let expected = PredictionsError::Labels { labels: labels.len(), predictions: 1 };
+        assert_eq!(mcnemar(&[1], &[0], labels), Err(expected));
+    }
     assert_eq!(mcnemar(&[], &[], &[]).map(|found| found.p), Ok(1.0));
 }
 
