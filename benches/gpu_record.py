@@ -37,7 +37,7 @@ class Record:
         self.arguments = arguments
         self.out = os.path.abspath(arguments.out)
         self.report = {
-            "schema": "ablate.gpu_record/1", "machine": measuring.machine(), "device": arguments.device,
+            "schema": "ablate.gpu_record/1", "machine": measuring.machine(arguments.binary), "device": arguments.device,
             "status": "under way", "binary": arguments.version, "commands": [],
         }
 
@@ -48,7 +48,7 @@ class Record:
             # The whole takes weeks there: the same file, shrunk.
             words.append("--smoke")
         elif given.data:
-            words.append("dataset=%s" % dataset(given.data))
+            words.append("dataset=%s" % measuring.dataset(given.data))
         return words
 
     def write(self):
@@ -117,13 +117,6 @@ class Record:
             raise RuntimeError("`ablate show`: %s" % answer.failure())
         shown = answer.json() or {}
         return shown.get("record", shown)
-
-
-def dataset(path):
-    """As an experiment file says it: an archive or a folder of images, or the official binary files."""
-    path = os.path.abspath(path)
-    kind = "Cifar10" if os.path.isdir(os.path.join(path, "cifar-10-batches-bin")) else "ImageFolder"
-    return '%s(root: "%s")' % (kind, path.replace("\\", "\\\\").replace('"', '\\"'))
 
 
 def markdown(report):

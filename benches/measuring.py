@@ -125,6 +125,13 @@ def images(data, folder):
     return folder
 
 
+def dataset(path):
+    """As an experiment file says it: an archive or a folder of images, or the official binary files."""
+    path = os.path.abspath(path)
+    kind = "Cifar10" if os.path.isdir(os.path.join(path, "cifar-10-batches-bin")) else "ImageFolder"
+    return '%s(root: "%s")' % (kind, path.replace("\\", "\\\\").replace('"', '\\"'))
+
+
 def write_json(path, value):
     """Whole or not at all."""
     temporary = path + ".tmp"
@@ -146,7 +153,17 @@ def gpu():
     return dict(zip(("name", "driver", "memory"), fields), n_gpus=len(lines))
 
 
-def machine():
+def gpu_of(binary):
+    """As the program itself finds it, where nvidia-smi is not installed; None without one."""
+    found = run([binary, "doctor", "--json"], 60).json() or {}
+    if not found.get("gpus"):
+        return None
+    first = found["gpus"][0]
+    memory = "%d MiB" % (first["memory_bytes"] >> 20)
+    return {"name": first["name"], "driver": found.get("kernel_module") or "unknown", "memory": memory, "n_gpus": len(found["gpus"])}
+
+
+def machine(binary=None):
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -155,7 +172,7 @@ def machine():
     except OSError:
         pass
     return {
-        "gpu": gpu(),
+        "gpu": gpu() or (gpu_of(binary) if binary else None),
         "processor": processor,
         "cores": os.cpu_count(),
         "system": "%s %s" % (platform.system(), platform.release()),

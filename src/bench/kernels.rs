@@ -1,12 +1,15 @@
-//! Where a GPU's step goes: every node of it timed alone.
+//! Where a GPU's step goes: every node of it timed alone, beside the least time that its arithmetic or its bytes take.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::device::gpu::{ConvolutionCall, Gpu, GpuError, Node, Product};
+use crate::bench::floors::{Peaks, of_node};
+use crate::device::gpu::{Element, Gpu, GpuError, Node};
 
-/// Times a kernel is run at a stretch.
+/// Times a node stands in its recording.
 const REPEATS: usize = 20;
+/// Replays of a recording, of which the fastest counts.
+const ROUNDS: usize = 3;
 
 /// All nodes of one kind and size.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -20,36 +23,79 @@ pub struct Kernel {
     pub flop: Option<f64>,
     /// Bytes that must be read and written at least, of all of them; none where it is not known.
     pub bytes: Option<f64>,
+    /// The least time of all of them; none where neither is known.
+    pub floor_us: Option<f64>,
+    /// The floor over the time.
+    pub share: Option<f64>,
 }
 
-/// Runs each node of a step by itself, again and again, and sums up by kind; the longest first.
+/// A step taken apart.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Step {
+    pub peaks: Peaks,
+    /// Of all nodes in one recording, as a training has them.
+    pub step_us: f64,
+    /// The longest first.
+    pub kernels: Vec<Kernel>,
+}
+
+/// Times a step, and each node of it by itself, again and again. `element`: how activations are stored; `parameters`: how many
+/// the optimizer moves.
 ///
 /// # Errors
 /// The device's.
-pub fn time(gpu: &mut dyn Gpu, nodes: &[Node]) -> Result<Vec<Kernel>, GpuError> {
-    gpu.prepare(nodes)?;
+pub fn time(
+    gpu: &mut dyn Gpu,
+    nodes: &[Node],
+    peaks: Peaks,
+    (element, parameters): (Element, usize),
+) -> Result<Step, GpuError> {
     let mut kernels: BTreeMap<String, Kernel> = BTreeMap::new();
     for node in flat(nodes) {
-        let Some((what, flop, bytes)) = describe(node) else { continue };
-        let one = std::slice::from_ref(node);
-        gpu.run(one)?;
-        gpu.synchronize()?;
-        let began = Instant::now();
-        for _ in 0..REPEATS {
-            gpu.run(one)?;
-        }
-        gpu.synchronize()?;
-        let us = began.elapsed().as_secs_f64() * 1e6 / REPEATS as f64;
-        let blank = Kernel { what: what.clone(), count: 0, total_us: 0.0, flop: None, bytes: None };
+        let Some((what, work)) = of_node(node, element, parameters) else { continue };
+        let us = microseconds(gpu, std::slice::from_ref(node), REPEATS)?;
+        let blank = Kernel {
+            what: what.clone(),
+            count: 0,
+            total_us: 0.0,
+            flop: work.flop.map(|_| 0.0),
+            bytes: work.bytes.map(|_| 0.0),
+            floor_us: peaks.floor_us(&work).map(|_| 0.0),
+            share: None,
+        };
         let kernel = kernels.entry(what).or_insert(blank);
         kernel.count += 1;
         kernel.total_us += us;
-        kernel.flop = flop.map(|flop| kernel.flop.unwrap_or(0.0) + flop);
-        kernel.bytes = bytes.map(|bytes| kernel.bytes.unwrap_or(0.0) + bytes);
+        add(&mut kernel.flop, work.flop);
+        add(&mut kernel.bytes, work.bytes);
+        add(&mut kernel.floor_us, peaks.floor_us(&work));
+        kernel.share = kernel.floor_us.map(|floor_us| floor_us / kernel.total_us);
     }
-    let mut sorted: Vec<Kernel> = kernels.into_values().collect();
-    sorted.sort_by(|a, b| b.total_us.total_cmp(&a.total_us));
-    Ok(sorted)
+    let mut kernels: Vec<Kernel> = kernels.into_values().collect();
+    kernels.sort_by(|a, b| b.total_us.total_cmp(&a.total_us));
+    Ok(Step { peaks, step_us: microseconds(gpu, nodes, 1)?, kernels })
+}
+
+/// What is unknown of one is unknown of all.
+fn add(sum: &mut Option<f64>, more: Option<f64>) {
+    *sum = sum.zip(more).map(|(sum, more)| sum + more);
+}
+
+/// Of these nodes once, in a recording that holds them `repeats` times: what the host does for each is not in it.
+pub(super) fn microseconds(gpu: &mut dyn Gpu, nodes: &[Node], repeats: usize) -> Result<f64, GpuError> {
+    gpu.prepare(nodes)?;
+    // What is loaded at its first use is there behind this.
+    gpu.run(nodes)?;
+    gpu.synchronize()?;
+    let graph = gpu.record(&vec![nodes; repeats].concat())?;
+    let mut replay = || {
+        let began = Instant::now();
+        gpu.replay(graph)?;
+        gpu.synchronize()?;
+        Ok(began.elapsed().as_secs_f64() * 1e6 / repeats as f64)
+    };
+    replay()?;
+    (0..ROUNDS).try_fold(f64::INFINITY, |fastest, _| Ok(fastest.min(replay()?)))
 }
 
 /// The nodes in order, those on the side too.
@@ -67,44 +113,4 @@ fn flat(nodes: &[Node]) -> Vec<&Node> {
         }
     }
     all
-}
-
-fn describe(node: &Node) -> Option<(String, Option<f64>, Option<f64>)> {
-    match node {
-        Node::Launch(launch) => Some((launch.kernel.to_owned(), None, None)),
-        Node::Product(product) => Some(describe_product(product)),
-        Node::Convolution(call) => Some(describe_convolution(call)),
-        Node::Zero { bytes, .. } => Some(("zero".to_owned(), None, Some(*bytes as f64))),
-        Node::Copy { bytes, .. } => Some(("copy".to_owned(), None, Some(2.0 * *bytes as f64))),
-        Node::Side(_) | Node::Join => None,
-    }
-}
-
-fn describe_product(product: &Product) -> (String, Option<f64>, Option<f64>) {
-    let Product { m, n, k, a, c, .. } = *product;
-    let flop = 2.0 * m as f64 * n as f64 * k as f64;
-    let bytes = (m * k + k * n) as f64 * a.element.bytes() as f64 + (m * n * c.element.bytes()) as f64;
-    (format!("product {m}x{n}x{k} {:?}", a.element), Some(flop), Some(bytes))
-}
-
-fn describe_convolution(call: &ConvolutionCall) -> (String, Option<f64>, Option<f64>) {
-    let shape = call.shape;
-    let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    let outputs = (shape.images * out_height * out_width * shape.outputs) as f64;
-    let taps = (shape.kernel * shape.kernel * shape.inputs) as f64;
-    let numbers =
-        (shape.images * shape.height * shape.width * shape.inputs) as f64 + outputs + taps * shape.outputs as f64;
-    let what = format!(
-        "convolution {}x{} {}->{} {}x{} s{} {:?} {:?}",
-        shape.height,
-        shape.width,
-        shape.inputs,
-        shape.outputs,
-        shape.kernel,
-        shape.kernel,
-        shape.stride,
-        shape.element,
-        call.pass
-    );
-    (what, Some(2.0 * outputs * taps), Some(numbers * shape.element.bytes() as f64))
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides what a run computes; it is what `ablate bench` and the checks on a GPU machine call.
 
+pub mod floors;
 pub mod kernels;
 pub mod operations;
 pub mod parity;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use crate::bench::kernels::{Kernel, Step};
 use crate::bench::parity::Comparison;
-use crate::bench::report::{self, Found};
+use crate::bench::report::{self, Found, Part};
 use crate::bench::speed::{Speed, Subject};
 use crate::bench::{self, speed};
 use crate::commands::arguments::DeviceArguments;
@@ -83,9 +84,35 @@ pub struct ParityArguments {
     /// Fewer channels, images and steps
     #[arg(long)]
     pub quick: bool,
+    /// These parts alone
+    #[arg(long, value_enum, value_name = "PARTS", value_delimiter = ',')]
+    pub only: Vec<PartChoice>,
     /// Answer in JSON on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PartChoice {
+    /// Every operation by itself
+    Operations,
+    /// The whole model
+    Whole,
+    /// Losses of some steps
+    Losses,
+    /// Bits of repetitions, alone and side by side
+    Repeats,
+}
+
+impl PartChoice {
+    fn part(self) -> Part {
+        match self {
+            PartChoice::Operations => Part::Operations,
+            PartChoice::Whole => Part::Whole,
+            PartChoice::Losses => Part::Losses,
+            PartChoice::Repeats => Part::Repeats,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -211,17 +238,30 @@ fn time_kernels(arguments: &KernelArguments) -> Result<Ending, CommandError> {
             return Err(CommandError::Usage("`bench kernels` times `cpu` or `cuda`".to_owned()));
         }
     }
-    let kernels = report::kernels(&subject).map_err(|error| failed(&error))?;
+    let step = report::kernels(&subject).map_err(|error| failed(&error))?;
     if arguments.json {
-        print_json(&json!({ "stem": format!("{:?}", subject.stem), "batch": subject.batch, "kernels": kernels }))?;
+        print_json(&json!({
+            "stem": format!("{:?}", subject.stem), "batch": subject.batch, "numerics": format!("{:?}", subject.numerics),
+            "step": step,
+        }))?;
     } else {
-        let mut text = String::new();
-        for kernel in &kernels {
-            text.push_str(&format!("{:>9.1} us {:>4} x {}\n", kernel.total_us, kernel.count, kernel.what));
-        }
-        print(&text)?;
+        print(&kernels_text(&step))?;
     }
     Ok(Ending::Complete)
+}
+
+fn kernels_text(step: &Step) -> String {
+    let Step { peaks, step_us, kernels } = step;
+    let mut text = format!(
+        "step without views {step_us:.1} us\npeaks: {:.0} GB/s copied, {:.0} GFLOP/s in f32, {:.0} in bf16\n",
+        peaks.gb_per_s, peaks.f32_gflop_per_s, peaks.bf16_gflop_per_s
+    );
+    for kernel in kernels {
+        let share = kernel.share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
+        let Kernel { total_us, count, what, .. } = kernel;
+        text.push_str(&format!("{total_us:>9.1} us {share:>6} {count:>4} x {what}\n"));
+    }
+    text
 }
 
 fn compare(arguments: &ParityArguments) -> Result<Ending, CommandError> {
@@ -230,7 +270,9 @@ fn compare(arguments: &ParityArguments) -> Result<Ending, CommandError> {
         return Err(CommandError::Usage("`bench parity` compares `cuda` or `cpu` with `cpu`".to_owned()));
     }
     let threads = open::pool(&arguments.device).threads();
-    let found = report::parity(backend, device, threads, arguments.quick).map_err(|error| failed(&error))?;
+    let asked: Vec<Part> = arguments.only.iter().map(|part| part.part()).collect();
+    let parts = if asked.is_empty() { &Part::ALL[..] } else { &asked };
+    let found = report::parity(backend, device, threads, (parts, arguments.quick)).map_err(|error| failed(&error))?;
     if arguments.json {
         print_json(&serde_json::to_value(&found).expect("names and numbers"))?;
     } else {
@@ -241,7 +283,8 @@ fn compare(arguments: &ParityArguments) -> Result<Ending, CommandError> {
 
 fn parity_text(found: &Found) -> String {
     let mut text = format!("{:<44} {:>9} {:>9} {:>9}\n", "against cpu", "loss", "gradient", "features");
-    for line in found.operations.iter().chain(&found.each_loss).chain(&found.whole) {
+    let whole = found.whole.iter().map(|(_, line)| line);
+    for line in found.operations.iter().chain(&found.each_loss).chain(whole) {
         let Comparison { what, loss, gradient, features, .. } = line;
         text.push_str(&format!("{what:<44} {loss:>9.1e} {gradient:>9.1e} {features:>9.1e}\n"));
     }
@@ -249,7 +292,9 @@ fn parity_text(found: &Found) -> String {
         let (Some(expected), Some(found)) = (expected.last(), found.last()) else { continue };
         text.push_str(&format!("loss after the last step, {numerics}: {found}, cpu {expected}\n"));
     }
-    let same = if found.bits_repeat { "the same bits" } else { "DIFFERENT BITS" };
-    text.push_str(&format!("{} repetitions, one by one and side by side: {same}\n", found.repeats.len()));
+    if !found.repeats.is_empty() {
+        let same = if found.bits_repeat { "the same bits" } else { "DIFFERENT BITS" };
+        text.push_str(&format!("{} repetitions, one by one and side by side: {same}\n", found.repeats.len()));
+    }
     text
 }

@@ -76,7 +76,7 @@ struct Told {
 }
 
 fn explain_file(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let backend = open::named_backend(arguments.device.device)?;
+    let backend = open::named_backend(arguments.device.device);
     let lock = plan_lock::for_looking(&arguments.plans, &[backend])?;
     let mut experiment = open::experiment(&arguments.experiment, backend, Reading::Look)?;
     plan_lock::put_into(lock.as_ref(), &mut experiment);

@@ -8,6 +8,7 @@ use crate::commands::arguments::{DeviceArguments, DeviceChoice, ExperimentArgume
 use crate::commands::error::CommandError;
 use crate::content::Key;
 use crate::data::{self, DataError, DigestCache};
+use crate::device::cuda::libraries::{self, Library};
 use crate::device::{Pool, cuda};
 use crate::experiment::recipe::{Backend, Dataset, Split};
 use crate::experiment::{self, Experiment, LoadOptions};
@@ -17,31 +18,47 @@ use crate::store::Store;
 /// The folder all of a smoke run's files go to.
 const SMOKE: &str = "smoke";
 
-/// The backend a choice means on this machine, and which GPU.
+/// The backend a choice means on this machine, and which GPU; what it computes with is there.
 pub fn backend(choice: DeviceChoice) -> Result<(Backend, usize), CommandError> {
     match choice {
-        DeviceChoice::Auto if matches!(cuda::device_count(), Ok(1..)) => Ok((Backend::Cuda, 0)),
+        DeviceChoice::Auto if auto() == Backend::Cuda => {
+            libraries::load(&Library::ALL).map_err(|error| {
+                let instead = "or compute without the GPU: `--device cpu`";
+                CommandError::Usage(format!("there is a GPU, but it cannot compute here: {error}\n  {instead}"))
+            })?;
+            Ok((Backend::Cuda, 0))
+        }
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok((Backend::Cpu, 0)),
         DeviceChoice::Reference => Ok((Backend::Reference, 0)),
-        DeviceChoice::Cuda(ordinal) => match cuda::device_count() {
-            Ok(count) if ordinal < count => Ok((Backend::Cuda, ordinal)),
-            Ok(0) => Err(CommandError::Usage(
-                "`--device cuda` finds no GPU: the driver lists none; `ablate doctor` says more".to_owned(),
-            )),
-            Ok(count) => Err(CommandError::Usage(format!(
-                "`--device cuda:{ordinal}` finds no such GPU: they are numbered from 0, and there {}",
-                if count == 1 { "is 1".to_owned() } else { format!("are {count}") }
-            ))),
-            Err(error) => Err(CommandError::Usage(format!("`--device cuda` cannot compute here: {error}"))),
-        },
+        DeviceChoice::Cuda(ordinal) => {
+            let lacking = |error| CommandError::Usage(format!("`--device cuda` cannot compute here: {error}"));
+            // All that is missing at once, and before any run fails for want of it.
+            libraries::load(&Library::ALL).map_err(lacking)?;
+            match cuda::device_count().map_err(lacking)? {
+                count if ordinal < count => Ok((Backend::Cuda, ordinal)),
+                0 => Err(CommandError::Usage(
+                    "`--device cuda` finds no GPU: the driver lists none; `ablate doctor` says more".to_owned(),
+                )),
+                count => Err(CommandError::Usage(format!(
+                    "`--device cuda:{ordinal}` finds no such GPU: they are numbered from 0, and there {}",
+                    if count == 1 { "is 1".to_owned() } else { format!("are {count}") }
+                ))),
+            }
+        }
     }
 }
 
+fn auto() -> Backend {
+    if matches!(cuda::device_count(), Ok(1..)) { Backend::Cuda } else { Backend::Cpu }
+}
+
 /// The backend a choice speaks of, for commands that only look: no device is needed to read its results.
-pub fn named_backend(choice: DeviceChoice) -> Result<Backend, CommandError> {
+pub fn named_backend(choice: DeviceChoice) -> Backend {
     match choice {
-        DeviceChoice::Cuda(_) => Ok(Backend::Cuda),
-        DeviceChoice::Auto | DeviceChoice::Cpu | DeviceChoice::Reference => backend(choice).map(|(backend, _)| backend),
+        DeviceChoice::Auto => auto(),
+        DeviceChoice::Cpu => Backend::Cpu,
+        DeviceChoice::Cuda(_) => Backend::Cuda,
+        DeviceChoice::Reference => Backend::Reference,
     }
 }
 

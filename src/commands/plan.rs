@@ -63,7 +63,7 @@ struct Plan<'a> {
 }
 
 pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
-    let backend = open::named_backend(arguments.device.device)?;
+    let backend = open::named_backend(arguments.device.device);
     let lock = plan_lock::for_looking(&arguments.plans, &[backend])?;
     let mut experiment = open::experiment(&arguments.experiment, backend, Reading::Look)?;
     plan_lock::put_into(lock.as_ref(), &mut experiment);
@@ -268,7 +268,14 @@ fn disk(plan: &Plan) -> String {
 
 /// What the largest training takes, and that it would be refused where it would.
 fn memory_text(largest: &Largest) -> String {
-    let Largest { needed_bytes, available_bytes, refused_above } = largest;
+    let Largest { backend, needed_bytes, available_bytes, refused_above } = largest;
+    if *backend == Backend::Cuda {
+        let said = format!(
+            "memory of the largest training: {} of the GPU's, beside the data set and the libraries' workspace",
+            units::bytes(*needed_bytes)
+        );
+        return paragraph("", 2, &said);
+    }
     let available = available_bytes.map_or_else(String::new, |bytes| format!(", {} available", units::bytes(bytes)));
     let said = format!("memory of the largest training: {}{available}\n", units::bytes(*needed_bytes));
     let refused = refused_above.map(|batch| {
@@ -323,7 +330,8 @@ fn as_json(plan: &Plan) -> serde_json::Value {
             "devices": forecast.devices,
             "free_bytes": free_bytes,
         },
-        "memory": memory.as_ref().map(|Largest { needed_bytes, available_bytes, refused_above }| json!({
+        "memory": memory.as_ref().map(|Largest { backend, needed_bytes, available_bytes, refused_above }| json!({
+            "backend": backend.name(),
             "needed_bytes": needed_bytes,
             "available_bytes": available_bytes,
             "largest_batch_that_fits": refused_above,

@@ -77,6 +77,38 @@ pub struct Launch {
     pub arguments: Vec<Argument>,
 }
 
+/// Blocks along the second and third axis; along the first there may be 2³¹ − 1.
+const GRID_MAX: u32 = 65_535;
+/// Threads a block, in all and along each axis.
+const BLOCK_MAX: u32 = 1024;
+const BLOCK_MAX_EACH: [u32; 3] = [1024, 1024, 64];
+/// Shared memory that every device from sm_80 on grants a block that asks for it: 99 KiB.
+const SHARED_BYTES_MAX: u32 = 99 << 10;
+
+impl Launch {
+    /// What some device would refuse (CUDA C++ Programming Guide, technical specifications from compute capability 8.0 on);
+    /// none where all take it.
+    pub fn refusal(&self) -> Option<String> {
+        let Launch { kernel, grid, block, shared_bytes, .. } = self;
+        let of_grid = [i32::MAX as u32, GRID_MAX, GRID_MAX];
+        let fits =
+            |sizes: &[u32; 3], most: [u32; 3]| sizes.iter().zip(most).all(|(size, most)| (1..=most).contains(size));
+        let threads = block.iter().map(|side| u64::from(*side)).product::<u64>();
+        if !fits(grid, of_grid) {
+            return Some(format!(
+                "{kernel}: a grid of {grid:?} blocks, at most {of_grid:?} and at least 1 are possible"
+            ));
+        }
+        if !fits(block, BLOCK_MAX_EACH) || threads > u64::from(BLOCK_MAX) {
+            return Some(format!("{kernel}: a block of {block:?} threads, at most {BLOCK_MAX} in all are possible"));
+        }
+        let too_much = *shared_bytes > SHARED_BYTES_MAX;
+        too_much.then(|| {
+            format!("{kernel}: {shared_bytes} bytes of shared memory, at most {SHARED_BYTES_MAX} are possible")
+        })
+    }
+}
+
 /// A dense matrix, row after row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Matrix {

@@ -100,7 +100,7 @@ fn features() -> (Features, Features) {
 #[test]
 fn outcomes_are_the_processors_and_kernels_are_loaded_once() {
     let ((bank, queries), pool) = (features(), Pool::new(1));
-    let (mut gpu, mut loaded) = (Strict::new(Emulator::new(Order::FORWARD)), LoadedKernels::default());
+    let (mut gpu, mut loaded) = (Strict::new(Emulator::strict(Order::FORWARD)), LoadedKernels::default());
     for evaluation in every_evaluation().iter().chain(&every_evaluation()) {
         let wanted = evaluate(evaluation, &bank, &queries, 6, &pool, None).expect("an outcome");
         assert!(wanted.top1 > 0.2 && wanted.top1 < 1.0, "{evaluation:?}: {wanted:?}");
@@ -143,7 +143,7 @@ fn neighbours_vote_as_on_the_processor() {
 #[test]
 fn more_neighbours_than_a_device_keeps_are_found_by_the_processor() {
     let (bank, queries) = (clusters(1, NEIGHBOURS_MAX + 1, 2, 3, 2.0), clusters(2, 4, 2, 3, 2.0));
-    let (mut gpu, mut loaded) = (Strict::new(Emulator::new(Order::FORWARD)), LoadedKernels::default());
+    let (mut gpu, mut loaded) = (Strict::new(Emulator::strict(Order::FORWARD)), LoadedKernels::default());
     let mut outcomes = |k: usize| {
         let evaluation =
             Classification::Knn(Knn { k: k as u32, temperature: 0.1, metric: Metric::Cosine, ..Knn::DEFAULT });

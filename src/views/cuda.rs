@@ -81,7 +81,7 @@ impl DeviceImages {
 }
 
 /// Where what all launches read lies in the device's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inputs {
     /// [`DeviceViews::table`].
     pub table: Address,

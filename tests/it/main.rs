@@ -14,6 +14,7 @@ mod kill;
 mod losses;
 mod measurements;
 mod miniature;
+mod paper;
 mod presets;
 #[cfg(unix)]
 mod processes;

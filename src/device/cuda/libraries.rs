@@ -198,7 +198,8 @@ fn examined(library: Library, driver_major: Option<u32>) -> Found {
         found.path = place_of(library, library.symbols()[0]).and_then(file_at);
         if missing.is_empty() {
             found.version = version(library);
-            unfit(library, found.version.as_deref(), driver_major)
+            let toolkit_major = toolkit_major(library, found.version.as_deref());
+            unfit(library, found.version.as_deref(), toolkit_major, driver_major)
         } else {
             Some(format!("too old, it lacks {}", missing[0]))
         }
@@ -210,16 +211,30 @@ fn examined(library: Library, driver_major: Option<u32>) -> Found {
     found
 }
 
-/// What keeps a version from being used.
-fn unfit(library: Library, version: Option<&str>, driver_major: Option<u32>) -> Option<String> {
+/// What keeps a version from being used. `toolkit_major`: of the CUDA it is made for, which the driver bounds.
+fn unfit(
+    library: Library,
+    version: Option<&str>,
+    toolkit_major: Option<u32>,
+    driver_major: Option<u32>,
+) -> Option<String> {
     let Some(major) = major(version) else { return Some("does not say its version".to_owned()) };
     match library {
-        Library::Driver => (major < 12).then(|| format!("supports CUDA {major}, 12 or newer is needed")),
-        Library::Cudnn => (major != 9).then(|| format!("version {major}, 9 is needed")),
-        // Their major version is the toolkit's, which the driver bounds.
-        Library::Nvrtc | Library::CublasLt => driver_major
-            .filter(|driver| major > *driver)
-            .map(|driver| format!("of CUDA {major}, which the driver, of CUDA {driver}, cannot run")),
+        Library::Driver if major < 12 => return Some(format!("supports CUDA {major}, 12 or newer is needed")),
+        Library::Cudnn if major != 9 => return Some(format!("version {major}, 9 is needed")),
+        Library::Driver | Library::Cudnn | Library::Nvrtc | Library::CublasLt => {}
+    }
+    let (toolkit, driver) = toolkit_major.zip(driver_major)?;
+    (toolkit > driver).then(|| format!("of CUDA {toolkit}, which the driver, of CUDA {driver}, cannot run"))
+}
+
+/// The major version of the CUDA that a library which is present is made for; none of the driver.
+fn toolkit_major(library: Library, version: Option<&str>) -> Option<u32> {
+    match library {
+        Library::Driver => None,
+        Library::Nvrtc | Library::CublasLt => major(version),
+        // SAFETY: the symbol was found; the call takes nothing and returns a number, 13000 for CUDA 13.0.
+        Library::Cudnn => u32::try_from(unsafe { cudnn::sys::cudnnGetCudartVersion() } / 1000).ok(),
     }
 }
 
@@ -304,4 +319,25 @@ fn version(library: Library) -> Option<String> {
 /// 92600 is 9.26.0.
 fn three_numbers(version: usize) -> String {
     format!("{}.{}.{}", version / 10_000, version % 10_000 / 100, version % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_bounds_what_every_library_is_made_for() {
+        let said = |library, version, toolkit, driver| unfit(library, Some(version), toolkit, driver);
+        assert_eq!(said(Library::Cudnn, "9.26.0", Some(12), Some(13)), None);
+        assert_eq!(said(Library::Cudnn, "9.26.0", Some(13), None), None);
+        for library in [Library::Nvrtc, Library::CublasLt, Library::Cudnn] {
+            let problem = said(library, "9.26.0", Some(13), Some(12));
+            assert_eq!(problem.as_deref(), Some("of CUDA 13, which the driver, of CUDA 12, cannot run"));
+        }
+        assert_eq!(said(Library::Cudnn, "8.9.7", Some(12), Some(12)).as_deref(), Some("version 8, 9 is needed"));
+        let old = said(Library::Driver, "11.8", None, None);
+        assert_eq!(old.as_deref(), Some("supports CUDA 11, 12 or newer is needed"));
+        assert_eq!(said(Library::Driver, "12.4", None, None), None);
+        assert!(unfit(Library::Cudnn, None, None, None).is_some());
+    }
 }

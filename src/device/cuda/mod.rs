@@ -10,9 +10,9 @@
 //! ```
 
 mod argument;
-mod column_major;
+pub mod column_major;
 pub mod compile;
-mod convolution_plans;
+pub mod convolution_plans;
 pub mod convolutions;
 pub mod cubin_cache;
 mod cublaslt;
@@ -193,6 +193,10 @@ impl CudaGpu {
             let stream = self.streams.of(lane);
             match node {
                 Node::Launch(launch) => {
+                    // The driver says no more than that a value is invalid.
+                    if let Some(reason) = launch.refusal() {
+                        return Err(GpuError::Call { call: "launch", reason });
+                    }
                     let kernel = self.kernels.get(launch.kernel).ok_or_else(|| GpuError::Call {
                         call: "launch",
                         reason: format!("no source that was loaded has a kernel `{}`", launch.kernel),

@@ -73,8 +73,9 @@ pub const CUBLASLT: [&str; 16] = [
     "cublasLtGetStatusString",
 ];
 
-pub const CUDNN: [&str; 12] = [
+pub const CUDNN: [&str; 13] = [
     "cudnnGetVersion",
+    "cudnnGetCudartVersion",
     "cudnnCreate",
     "cudnnDestroy",
     "cudnnSetStream",

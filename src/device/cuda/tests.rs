@@ -1,12 +1,13 @@
 //! Finding libraries in made-up folders, and the compiler with its cache. What needs the compiler is skipped, aloud, where
 //! there is none, unless ABLATE_REQUIRE_NVRTC says that there must be.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::device::cuda::libraries::{self, Library};
-use crate::device::cuda::{argument, compile, cubin_cache, search};
+use crate::device::cuda::{argument, compile, cubin_cache, search, symbols};
 use crate::device::gpu::{Address, Argument, Element, GpuError, Source};
 
 fn touch(path: &Path) {
@@ -257,4 +258,38 @@ fn the_compiler_tells_registers() {
     }
     let log = compile::resources(&SCALE, Element::Bf16, "sm_90").expect("a kernel that compiles");
     assert!(log.contains("scale") && log.contains("registers"), "{log}");
+}
+
+/// The functions of a library that a source file names: `sys::cuInit`, `find("cudnnCreate")`.
+fn functions_named(text: &str) -> Vec<&str> {
+    let word =
+        |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
+    let named = ["sys::", "find(\""].into_iter().flat_map(|before| text.split(before).skip(1));
+    let names = named.map(|rest| &rest[..word(rest)]);
+    let others = ["nvrtcResult", "nvrtcProgram", "culib"];
+    let is_function = |name: &&str| {
+        ["cu", "nvrtc"].iter().any(|start| name.starts_with(start)) && !name.ends_with("_t") && !others.contains(name)
+    };
+    names.filter(is_function).collect()
+}
+
+/// The bindings panic on a symbol that nobody looked up before.
+#[test]
+fn every_function_in_use_is_looked_up_before() {
+    let listed = [&symbols::DRIVER[..], &symbols::NVRTC, &symbols::CUBLASLT, &symbols::CUDNN].concat();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/cuda");
+    let mut named = BTreeSet::new();
+    for path in fs::read_dir(folder).expect("the sources").flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            let text = fs::read_to_string(&path).expect("a source");
+            named.extend(functions_named(&text).into_iter().map(str::to_owned));
+        }
+    }
+    assert!(named.len() > 60, "{named:?}");
+    // Of a test alone.
+    named.remove("cublasLtMatrixLayoutGetAttribute");
+    let unlisted: Vec<&String> = named.iter().filter(|name| !listed.contains(&name.as_str())).collect();
+    assert!(unlisted.is_empty(), "{unlisted:?} may be missing without a word");
+    let unused: Vec<&&str> = listed.iter().filter(|name| !named.contains(**name)).collect();
+    assert!(unused.is_empty(), "{unused:?} are asked for and never called");
 }

@@ -5,6 +5,7 @@
 
 mod library;
 mod plain;
+mod strict;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use crate::device::cuda::convolutions::description;
 use crate::device::cuda::plan_lock::PlanLock;
 use crate::device::emulator::library::Library;
+use crate::device::emulator::strict::Rules;
 use crate::device::gpu::{Address, Element, Gpu, GpuError, Graph, Launch, Node, Properties, Source};
 
 /// Bytes before and behind an allocation that nobody may write.
@@ -48,6 +50,8 @@ pub struct Emulator {
     lock: PlanLock,
     /// How each prepared convolution would be computed by a device that takes locks: description and choice.
     choices: BTreeMap<String, String>,
+    /// None where nothing has to be prepared or run before it is recorded: what suits the test of an operation.
+    rules: Option<Rules>,
 }
 
 struct Allocation {
@@ -67,7 +71,13 @@ impl Emulator {
             graphs: Vec::new(),
             lock: PlanLock::default(),
             choices: BTreeMap::new(),
+            rules: None,
         }
+    }
+
+    /// With the rules of a device: what is computed by a library is prepared before it runs, what is recorded has run before.
+    pub fn strict(order: Order) -> Emulator {
+        Emulator { rules: Some(Rules::default()), ..Emulator::new(order) }
     }
 
     /// With less memory, to see what is said when it does not suffice.
@@ -152,6 +162,9 @@ impl Emulator {
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<(), GpuError> {
+        if let Some(reason) = launch.refusal() {
+            return Err(GpuError::Call { call: "launch", reason });
+        }
         let library = self.libraries.iter().find(|library| library.has(launch.kernel));
         let library = library.ok_or_else(|| GpuError::Call {
             call: "launch",
@@ -162,6 +175,9 @@ impl Emulator {
     }
 
     fn carry_out(&mut self, node: &Node) -> Result<(), GpuError> {
+        if let Some(rules) = &mut self.rules {
+            rules.run(node)?;
+        }
         match node {
             Node::Launch(launch) => self.launch(launch),
             Node::Product(product) => plain::product(self, product),
@@ -236,6 +252,9 @@ impl Gpu for Emulator {
     }
 
     fn prepare(&mut self, nodes: &[Node]) -> Result<(), GpuError> {
+        if let Some(rules) = &mut self.rules {
+            rules.prepare(nodes)?;
+        }
         for node in nodes {
             match node {
                 Node::Convolution(call) => {
@@ -256,6 +275,9 @@ impl Gpu for Emulator {
     }
 
     fn record(&mut self, nodes: &[Node]) -> Result<Graph, GpuError> {
+        if let Some(rules) = &self.rules {
+            rules.record(nodes)?;
+        }
         self.graphs.push(nodes.to_vec());
         Ok(Graph(self.graphs.len() - 1))
     }

@@ -33,7 +33,8 @@ fn sorted(search: &Search<'_>) -> Vec<Vec<Neighbour>> {
 }
 
 fn emulated(search: &Search<'_>, cut: Cut, order: Order) -> Vec<Vec<Neighbour>> {
-    let mut emulator = Emulator::with(order, &[SOURCE], Element::F32);
+    let mut emulator = Emulator::strict(order);
+    emulator.load(&[SOURCE], Element::F32).expect("the kernels compile");
     let found = nearest_cut(search, cut, &mut emulator).expect("a search");
     let properties = emulator.properties();
     assert_eq!(properties.free_bytes, properties.memory_bytes, "everything is released");

@@ -200,6 +200,9 @@ impl Training<'_> {
     /// From zeros, as the memory comes, to the last epoch's weights; `bank` is standardised.
     fn run(&self, gpu: &mut dyn Gpu, bank: &Features) -> Result<(), EvaluateError> {
         let Training { sizes, places, probe } = self;
+        if sizes.n_steps == 0 {
+            return Ok(());
+        }
         for start in (0..sizes.n).step_by(TRANSFER_ROWS) {
             let rows = start..sizes.n.min(start + TRANSFER_ROWS);
             gpu.upload(places.bank.offset(4 * start * sizes.padded), &self.padded_rows(bank, rows))?;
@@ -211,6 +214,11 @@ impl Training<'_> {
         gpu.upload(places.rates, &bytes_of_f32(&(0..n_steps).map(rate).collect::<Vec<f32>>()))?;
         let nodes = self.step();
         gpu.prepare(&nodes)?;
+        // What a driver loads at its first use must be there before the recording: one step, taken back.
+        gpu.run(&nodes)?;
+        let bytes = 4 * sizes.weights();
+        let kept = [(places.step, 8), (places.weights, bytes), (places.momentum, bytes)];
+        gpu.run(&kept.map(|(address, bytes)| Node::Zero { address, bytes }))?;
         let step = gpu.record(&nodes)?;
         for epoch in 0..probe.epochs {
             let place = random::Address { epoch, ..random::Address::of(Purpose::LinearProbe) };

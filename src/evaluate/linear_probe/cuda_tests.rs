@@ -35,7 +35,9 @@ fn probe(batch: u32) -> LinearProbe {
 }
 
 fn emulator(order: Order) -> Emulator {
-    Emulator::with(order, &[SOURCE], Element::F32)
+    let mut emulator = Emulator::strict(order);
+    emulator.load(&[SOURCE], Element::F32).expect("the kernels compile");
+    emulator
 }
 
 fn numbers(classifier: &Classifier) -> Vec<f32> {

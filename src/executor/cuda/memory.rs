@@ -1,8 +1,8 @@
 //! Where everything of a training lies on the device: one block, laid out before it is asked for.
 
-use crate::device::gpu::{Address, Element};
+use crate::device::gpu::{Address, Element, GpuError};
 use crate::executor::cuda::network::{Network, Pass, evaluation_images};
-use crate::executor::{self, Setting};
+use crate::executor::{self, ExecutorError, Setting};
 use crate::model::plan::{Op, Plan, PoolKind};
 use crate::ops::contrastive::cuda::{self as contrastive, Loss};
 use crate::ops::conv2d;
@@ -159,6 +159,17 @@ pub fn largest_batch(plan: &Plan, setting: &Setting, bytes: u64) -> usize {
         needed_bytes(plan, &setting) as u64 <= bytes
     };
     executor::largest_batch(setting.batch, fits)
+}
+
+/// A device's refusal in words of the whole training: what it takes with what it was refused, and the largest batch that
+/// leaves room for that. `held_bytes`: of the training's own block, where it has it already; the rest is the data set, the
+/// libraries' workspace, or what a neighbour took meanwhile.
+pub fn refusal(plan: &Plan, setting: &Setting, held_bytes: u64, error: GpuError) -> ExecutorError {
+    let GpuError::OutOfMemory { needed_bytes: refused_bytes, free_bytes } = error else { return error.into() };
+    let (needed_bytes, available_bytes) = (held_bytes + refused_bytes, held_bytes + free_bytes);
+    let beside_bytes = needed_bytes.saturating_sub(self::needed_bytes(plan, setting) as u64);
+    let largest_batch = largest_batch(plan, setting, available_bytes.saturating_sub(beside_bytes));
+    ExecutorError::OutOfGpuMemory { needed_bytes, available_bytes, largest_batch }
 }
 
 fn winner_bytes(network: &Network, index: usize) -> usize {

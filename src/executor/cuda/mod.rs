@@ -90,12 +90,14 @@ impl CudaExecutor {
         let network = Network::new(plan, setting);
         gpu.load(&sources(), network.element)?;
         let (_, bytes) = Memory::lay(&network, Address(0));
-        let (memory, _) = Memory::lay(&network, gpu.allocate(bytes)?);
+        let block = gpu.allocate(bytes).map_err(|error| memory::refusal(&network.plan, setting, 0, error))?;
+        let (memory, _) = Memory::lay(&network, block);
         let slot_names = optimizer::slots(&setting.optimizer, 0).into_iter().map(|(name, _)| name).collect();
         let gpu = RefCell::new(gpu);
         let mut executor = CudaExecutor { gpu, network, memory, slot_names, step: 0, evaluation: None, attached: None };
         executor.fill_tables()?;
-        executor.prepare()?;
+        let prepared = executor.prepare();
+        prepared.map_err(|error| executor.refused(error))?;
         Ok(executor)
     }
 
@@ -128,6 +130,12 @@ impl CudaExecutor {
         gpu.synchronize()?;
         self.evaluation = Some(gpu.record(&evaluation)?);
         Ok(())
+    }
+
+    /// The words for what the device says once the training's own block is there.
+    fn refused(&self, error: GpuError) -> ExecutorError {
+        let Network { plan, setting, .. } = &self.network;
+        memory::refusal(plan, setting, needed_bytes(plan, setting) as u64, error)
     }
 
     fn placed(&self) -> Placed<'_> {
@@ -354,6 +362,12 @@ fn ensure_sound(plan: &Plan, setting: &Setting) -> Result<(), ExecutorError> {
         return Err(ExecutorError::Device(format!("a contrast of {} views an image", setting.n_views)));
     }
     check::refusal(plan).map_or(Ok(()), |refusal| Err(ExecutorError::Device(refusal)))
+}
+
+/// Bytes of a GPU that a training of this setting takes, data set and the libraries' workspace not counted; none for one that
+/// it refuses anyway.
+pub fn planned_bytes(plan: &Plan, setting: &Setting) -> Option<u64> {
+    ensure_sound(plan, setting).ok().map(|()| needed_bytes(plan, setting) as u64)
 }
 
 /// Refuses what the device cannot hold, with the largest batch that it can.

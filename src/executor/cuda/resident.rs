@@ -43,15 +43,35 @@ impl OnDevice {
         n_views: usize,
     ) -> Result<OnDevice, GpuError> {
         let views = DeviceViews::new(pipeline, images.largest);
-        let mut place = |bytes: &[u8]| {
-            let address = gpu.allocate(bytes.len().max(1))?;
-            gpu.upload(address, bytes)?;
-            Ok::<_, GpuError>(address)
-        };
-        let (table, pixels, places) = (place(views.table())?, place(&images.pixels)?, place(&images.places)?);
+        let mut inputs = Inputs::default();
+        let placed = OnDevice::place(gpu, images, &views, n_views, &mut inputs);
+        let data = OnDevice { views, inputs };
+        if let Err(error) = placed {
+            // A device that is full has still to serve the evaluations that follow.
+            data.release(gpu)?;
+            return Err(error);
+        }
+        Ok(data)
+    }
+
+    /// Whatever was allocated is in `inputs`, even after an error.
+    fn place(
+        gpu: &mut dyn Gpu,
+        images: &DeviceImages,
+        views: &DeviceViews,
+        n_views: usize,
+        inputs: &mut Inputs,
+    ) -> Result<(), GpuError> {
+        let Inputs { table, pixels, places, scratch } = inputs;
+        for (place, bytes) in [(table, views.table()), (pixels, &images.pixels), (places, &images.places)] {
+            *place = gpu.allocate(bytes.len().max(1))?;
+            gpu.upload(*place, bytes)?;
+        }
         let scratch_bytes = views.scratch_bytes(n_views);
-        let scratch = if scratch_bytes > 0 { gpu.allocate(scratch_bytes)? } else { Address::NONE };
-        Ok(OnDevice { views, inputs: Inputs { table, pixels, places, scratch } })
+        if scratch_bytes > 0 {
+            *scratch = gpu.allocate(scratch_bytes)?;
+        }
+        Ok(())
     }
 
     fn release(&self, gpu: &mut dyn Gpu) -> Result<(), GpuError> {
@@ -224,7 +244,7 @@ impl Resident for CudaExecutor {
             return Err(ExecutorError::Device(text));
         }
         check_labels(setting.loss, feed.labels, feed.images.len(), self.network.plan.projection_width())?;
-        Ok(self.try_attach(feed)?)
+        self.try_attach(feed).map_err(|error| self.refused(error))
     }
 
     fn steps(&mut self, epoch: u32, order: &[u32], n: usize, measured: bool) -> Result<Steps, ExecutorError> {
@@ -237,7 +257,7 @@ impl Resident for CudaExecutor {
         pipeline: &Pipeline,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<f32>>, ExecutorError> {
-        Ok(self.try_features_of(images, pipeline, go_on)?)
+        self.try_features_of(images, pipeline, go_on).map_err(|error| self.refused(error))
     }
 
     fn gpu(&mut self) -> &mut dyn Gpu {

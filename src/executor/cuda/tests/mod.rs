@@ -3,6 +3,7 @@
 mod locks;
 mod losses;
 mod pieces;
+mod sizes;
 mod training;
 mod whole;
 
@@ -75,7 +76,7 @@ fn smooth(stem: Stem, side: usize) -> Plan {
 }
 
 fn emulated(plan: &Plan, setting: &Setting, order: Order) -> CudaExecutor {
-    let gpu = Box::new(Emulator::new(order));
+    let gpu = Box::new(Emulator::strict(order));
     let mut executor = CudaExecutor::new(gpu, plan.clone(), setting).expect("a plan for the emulation");
     executor.load(&start(plan, setting));
     executor

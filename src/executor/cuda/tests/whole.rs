@@ -1,10 +1,14 @@
 use super::{SGD, bits, distance, emulated, kinds, norm, on_cpu, setting, smooth, start, views};
+use crate::data::Images;
 use crate::device::emulator::{Emulator, Order};
+use crate::device::gpu::GpuError;
 use crate::executor::cpu::tests::build::resnet18;
-use crate::executor::cuda::CudaExecutor;
-use crate::executor::{Executor, ExecutorError, Setting};
+use crate::executor::cuda::memory::refusal;
+use crate::executor::cuda::{CudaExecutor, planned_bytes};
+use crate::executor::{Executor, ExecutorError, Feed, Resident, Setting};
 use crate::experiment::recipe::{BatchNormScope, DecayScope, LarsFlavour, Numerics, Optimizer, Stem};
 use crate::model::plan::Plan;
+use crate::views::Pipeline;
 
 /// Both stems: at side 32 the ImageNet stem ends in maps of one pixel, at side 16 the CIFAR stem in maps of 2 × 2.
 fn networks() -> [Plan; 2] {
@@ -146,6 +150,35 @@ fn too_little_memory_names_the_largest_batch() {
     assert!(needed(largest_batch) <= memory_bytes && needed(largest_batch + 1) > memory_bytes);
     let Err(error) = build(4096, 1 << 20) else { panic!("nothing fits") };
     assert!(error.to_string().contains("no batch of this model fits"), "{error}");
+}
+
+/// What is known once the training's own block is there: here the data set, on a device also the libraries' workspace.
+#[test]
+fn too_little_memory_beside_the_training_names_the_largest_batch_too() {
+    let plan = smooth(Stem::Cifar, 16);
+    let setting = setting(64, Numerics::F32);
+    let needed = |batch| planned_bytes(&plan, &Setting { batch, ..setting.clone() }).expect("a sound setting");
+    let own_bytes = needed(64);
+    let gpu = Box::new(Emulator::with_memory(own_bytes + 5000));
+    let mut executor = CudaExecutor::new(gpu, plan.clone(), &setting).expect("it fits by itself");
+    let mut images = Images::default();
+    (0..64).for_each(|_| images.push(16, 16, &[0; 768]));
+    let pipeline = Pipeline::new(&[], 16, 0);
+    let feed = Feed { images: &images, labels: &[], pipeline: &pipeline, steps_per_epoch: 1, learning_rates: &[0.1] };
+    let free_bytes = |executor: &mut CudaExecutor| executor.device().properties().free_bytes;
+    let Err(ExecutorError::OutOfGpuMemory { needed_bytes, largest_batch, .. }) = executor.attach(&feed) else {
+        panic!("the images do not fit");
+    };
+    assert_eq!((needed_bytes, free_bytes(&mut executor)), (own_bytes + 64 * 768, 5000), "what was placed is released");
+    assert!((2..64).contains(&largest_batch), "{largest_batch}");
+    assert!(needed(largest_batch) + 64 * 768 <= own_bytes + 5000, "{largest_batch}");
+    let refused = executor.features_of(&images, &pipeline, &mut || true);
+    assert!(matches!(refused, Err(ExecutorError::OutOfGpuMemory { .. })), "{refused:?}");
+    assert_eq!(free_bytes(&mut executor), 5000);
+    let full = Emulator::with_memory(own_bytes - 1);
+    let error = refusal(&plan, &setting, 0, GpuError::OutOfMemory { needed_bytes: own_bytes, free_bytes: 9 });
+    assert!(error.to_string().contains("no batch of this model fits"), "{error}");
+    assert!(CudaExecutor::new(Box::new(full), plan.clone(), &setting).is_err());
 }
 
 #[test]
