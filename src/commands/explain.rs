@@ -240,7 +240,7 @@ fn explain_key(arguments: &Arguments, prefix: &str) -> Result<Ending, CommandErr
     let state = failure.map_or("stored".to_owned(), |message| format!("failed ({message})"));
     print(&key_text(&entry, noun, &format!("{state}: {}", origin(&record.provenance)), &settings, &near))?;
     if let (Some(nearest), false) = (near.first(), arguments.output.quiet) {
-        eprintln!("next: ablate diff {} {}", nearest.key.short(), entry.key.short());
+        tell_line!("next: ablate diff {} {}", nearest.key.short(), entry.key.short());
     }
     Ok(Ending::Complete)
 }

@@ -83,7 +83,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     print(&as_text(&plan, done.as_ref()))?;
     plan.stays.iter().chain(done.iter().flat_map(|done| &done.stayed)).for_each(|line| note(line));
     if done.is_none() && !plan.removals.is_empty() {
-        eprintln!("nothing was removed; the same command with `--apply` does it");
+        tell_line!("nothing was removed; the same command with `--apply` does it");
     }
     Ok(Ending::Complete)
 }

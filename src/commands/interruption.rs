@@ -91,7 +91,7 @@ fn answer(mut signals: Signals, interrupt: &Interrupt, work_ended: &AtomicBool) 
 /// Ends the process here and now.
 fn leave(departure: Departure, how: &str) -> ! {
     store::give_back_all();
-    eprintln!("\n{how}; all results and the last checkpoints are kept, the same command goes on from there");
+    tell_line!("\n{how}; all results and the last checkpoints are kept, the same command goes on from there");
     signal_hook::low_level::exit(code(departure))
 }
 

@@ -1,5 +1,15 @@
 //! One subcommand a file; owns all printing. Data goes to stdout, messages and progress to stderr.
 
+/// Words on stderr, as `eprint!` takes them. A reader that went away ends no computation.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::commands::stderr::write(format_args!($($text)*)) };
+}
+
+/// As `tell!`, a line of its own.
+macro_rules! tell_line {
+    ($($text:tt)*) => { $crate::commands::stderr::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 pub mod arguments;
 pub mod bench;
 pub mod check;
@@ -27,6 +37,7 @@ pub mod run;
 pub mod show;
 pub mod show_views;
 pub mod status;
+mod stderr;
 mod survey;
 pub mod sweep;
 pub mod table;
@@ -65,7 +76,7 @@ pub fn conclude(result: Result<Ending, CommandError>) -> ExitCode {
         Err(error) => {
             // A reader that went away, `head` for one, wants no complaint.
             if !error.is_broken_pipe() {
-                eprint!("{}", error.render(std::io::stderr().is_terminal() && colors_wanted()));
+                tell!("{}", error.render(std::io::stderr().is_terminal() && colors_wanted()));
             }
             error.exit_code()
         }

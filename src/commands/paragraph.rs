@@ -6,7 +6,7 @@ const WIDTH: usize = 80;
 
 /// A note on stderr: cut to the width of a terminal, and one line wherever else it goes.
 pub fn note(text: &str) {
-    eprint!("{}", noted(text, stderr_width()));
+    tell!("{}", noted(text, stderr_width()));
 }
 
 /// Columns of the terminal that stderr is.

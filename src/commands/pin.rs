@@ -95,7 +95,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
         return Ok(Ending::Complete);
     }
     let done = if arguments.remove { "took back" } else { "pinned" };
-    eprintln!(
+    tell_line!(
         "{done} {}; `ablate pin` lists the pins",
         if arguments.remove { count(changed, "pin") } else { count(changed, "key") }
     );
@@ -122,7 +122,7 @@ fn list(pins: &[Pin], as_json: bool) -> Result<Ending, CommandError> {
         return Ok(Ending::Complete);
     }
     if pins.is_empty() {
-        eprintln!("nothing is pinned; `ablate pin KEY` or `ablate pin FILE.ron` keeps results whole");
+        tell_line!("nothing is pinned; `ablate pin KEY` or `ablate pin FILE.ron` keeps results whole");
         return Ok(Ending::Complete);
     }
     let mut text = String::new();

@@ -89,7 +89,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     }
     arguments.code.tell(&plan.census);
     if !arguments.output.quiet {
-        eprintln!("next: {}", next(&plan.todo, &arguments.experiment));
+        tell_line!("next: {}", next(&plan.todo, &arguments.experiment));
     }
     let is_left = arguments.exit_code && !plan.todo.is_empty();
     Ok(if is_left { Ending::Incomplete } else { Ending::Complete })

@@ -129,7 +129,7 @@ fn completed(
         return Ok(known);
     }
     if !quiet {
-        eprintln!("timing {} for {}", count(missing.len(), "convolution"), path.display());
+        tell_line!("timing {} for {}", count(missing.len(), "convolution"), path.display());
     }
     let file = tuning::tune(ordinal, machine, known, &missing, &mut note)?;
     let folder = path.parent().unwrap_or(Path::new("."));

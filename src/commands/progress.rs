@@ -70,7 +70,7 @@ impl Display {
             Mode::Bars(Bars::new(experiment, names.len()))
         } else {
             let n_runs = names.len();
-            eprintln!("{}: {}", experiment.name, count(n_runs, "run"));
+            tell_line!("{}: {}", experiment.name, count(n_runs, "run"));
             Mode::Lines(Lines { last: BTreeMap::new(), done: 0, n_runs })
         };
         Display { names, mode, interrupt, said_stopping: false, waited_for: BTreeSet::new() }
@@ -97,7 +97,7 @@ impl Display {
     fn say(&self, text: &str) {
         match &self.mode {
             Mode::Silent => {}
-            Mode::Lines(_) => eprintln!("{text}"),
+            Mode::Lines(_) => tell_line!("{text}"),
             Mode::Bars(bars) => drop(bars.multi.println(text)),
         }
     }
@@ -301,13 +301,13 @@ impl Lines {
                 let last = self.last.entry(place).or_insert_with(Instant::now);
                 if last.elapsed() >= QUIET_INTERVAL {
                     *last = Instant::now();
-                    eprintln!("{name}: {}", training_text(progress));
+                    tell_line!("{name}: {}", training_text(progress));
                 }
             }
             Event::Ended(outcome) => {
                 self.done += 1;
                 if let Some(how) = ended_text(outcome) {
-                    eprintln!("[{}/{}] {name}: {how}", self.done, self.n_runs);
+                    tell_line!("[{}/{}] {name}: {how}", self.done, self.n_runs);
                 }
             }
             Event::TrainingStopped { .. } | Event::Failed(_) | Event::Waits { .. } => {}

@@ -139,7 +139,7 @@ fn tell(arguments: &Arguments, written: &Written) -> Result<(), CommandError> {
     if arguments.json {
         return print_json(&json!({ "page": page, "bytes": page_bytes, "figures": figures }));
     }
-    eprintln!(
+    tell_line!(
         "wrote {} ({} kB) and {} beside it",
         page.display(),
         page_bytes / 1_000,

@@ -31,7 +31,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let (store, summary) = sweep::compute(arguments, device, &experiment, lock.as_ref(), policy)?;
     show(arguments.output, arguments.code, &experiment, &store)?;
     if !arguments.output.quiet {
-        eprintln!("{}{}", sweep::closing_line(&summary), failures::report(&experiment, &summary).trim_end());
+        tell_line!("{}{}", sweep::closing_line(&summary), failures::report(&experiment, &summary).trim_end());
     }
     Ok(sweep::ending(&summary))
 }

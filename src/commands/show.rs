@@ -77,6 +77,6 @@ fn write_blob(store: &Store, entry: &Entry, name: &str, file: &PathBuf) -> Resul
     }
     let bytes = store.read_blob(blob)?;
     std::fs::write(file, &bytes).map_err(|source| CommandError::Write { path: file.clone(), source })?;
-    eprintln!("wrote {} bytes to {}", bytes.len(), file.display());
+    tell_line!("wrote {} bytes to {}", bytes.len(), file.display());
     Ok(Ending::Complete)
 }

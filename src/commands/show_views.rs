@@ -42,7 +42,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     if arguments.json {
         print_json(&serde_json::json!({ "picture": arguments.output, "images": n }))?;
     } else {
-        eprintln!("wrote {}: {n} images, each with its first and second view", arguments.output.display());
+        tell_line!("wrote {}: {n} images, each with its first and second view", arguments.output.display());
     }
     Ok(Ending::Complete)
 }

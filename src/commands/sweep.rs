@@ -57,8 +57,8 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
     let files = write_tables(arguments, &experiment, &store, &rows)?;
     if !arguments.output.quiet {
         let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        eprintln!("{}\nwrote {}", closing_line(&summary), files.join(" and "));
-        eprint!("{}", failures::report(&experiment, &summary));
+        tell_line!("{}\nwrote {}", closing_line(&summary), files.join(" and "));
+        tell!("{}", failures::report(&experiment, &summary));
     }
     Ok(ending(&summary))
 }

@@ -134,7 +134,7 @@ pub fn execute(arguments: &Arguments) -> Result<Ending, CommandError> {
             print(&below.fold(table.render(format), |above, below| format!("{above}\n{below}")))?;
         }
     }
-    eprint!("{}", in_work::text(&in_work::of(store.as_ref(), &experiments)?));
+    tell!("{}", in_work::text(&in_work::of(store.as_ref(), &experiments)?));
     Ok(Ending::Complete)
 }
 

@@ -141,7 +141,7 @@ fn nothing_stored(arguments: &Arguments, experiment: &Experiment) -> Result<Endi
         print_json(&as_json(experiment, 0, &[]))?;
     }
     let file = arguments.experiment.file.display();
-    eprintln!("no run of `{file}` is stored whole, so there is nothing to verify; to compute it: ablate sweep {file}");
+    tell_line!("no run of `{file}` is stored whole, so there is nothing to verify; to compute it: ablate sweep {file}");
     Ok(Ending::Incomplete)
 }
 

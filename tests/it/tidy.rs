@@ -214,6 +214,11 @@ fn no_forbidden_words() {
             assert!(!text.contains(word.as_str()), "{file} contains `{word}`");
         }
     }
+    // They panic where nobody reads stderr; `tell!` does not.
+    for (file, text) in rust_files("src").iter().filter(|(file, _)| !is_test_file(file)) {
+        let printing = without_tests(text).lines().find(|line| !line.contains("//") && line.contains("eprint"));
+        assert_eq!(printing, None, "{file}");
+    }
     for (file, _) in rust_files("src") {
         let name = Path::new(&file).file_stem().expect("a name").to_string_lossy().into_owned();
         assert!(
