@@ -211,9 +211,8 @@ fn update(bencher: Bencher, name: &str) {
     let (mut parameters, gradients, pool) = (draws(n), draws(n), pool());
     let mut slots = optimizer::slots(&optimizer, n);
     let step = optimizer::Step { number: 1, learning_rate: 1e-4 };
-    bencher.bench_local(|| {
-        optimizer::update(&optimizer, &layout, &mut parameters, &gradients, &mut slots, step, &pool);
-    });
+    let mut updater = optimizer::Updater::new(&optimizer, &layout);
+    bencher.bench_local(|| updater.update(&mut parameters, &gradients, &mut slots, step, &pool));
 }
 
 fn features(n: usize) -> Features {

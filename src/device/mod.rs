@@ -35,8 +35,8 @@ impl Pool {
     }
 }
 
-/// The instruction sets that `cpu` results rest on and this machine lacks. Without fused multiply-add, `gemm` would round
-/// differently than anywhere else.
+/// The instruction sets that `cpu` results rest on and this machine lacks. Without fused multiply-add in hardware, every one
+/// of them would be a call: the same bits, some hundred times later.
 pub fn missing_instructions() -> Option<&'static str> {
     #[cfg(target_arch = "x86_64")]
     if !(std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")) {

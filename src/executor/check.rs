@@ -1,6 +1,7 @@
 //! What this executor asks of a Plan beyond its types. The lowering keeps to all of it.
 
-use crate::model::plan::{Op, Plan, PoolKind, Shape, Window};
+use crate::model::plan::{Op, Plan, Shape, Window};
+use crate::ops::pool2d::POOLING_KERNEL_MAX;
 
 /// Says what is wrong, or nothing.
 pub fn refusal(plan: &Plan) -> Option<String> {
@@ -39,9 +40,8 @@ fn shapes_fit(plan: &Plan, op: &Op) -> bool {
             let weight_shape = [shape(output).channels(), shape(input).channels(), window.kernel, window.kernel];
             windowed(shape(input), shape(output), window) && plan.parameters[weight.0].shape == weight_shape
         }
-        Op::Pool2d { input, output, window, kind } => {
-            let countable = kind == PoolKind::Average || window.kernel < 16;
-            countable
+        Op::Pool2d { input, output, window, .. } => {
+            window.kernel <= POOLING_KERNEL_MAX
                 && windowed(shape(input), shape(output), window)
                 && shape(input).channels() == shape(output).channels()
         }

@@ -149,22 +149,23 @@ fn backward_time(plan: &Plan, index: usize) -> usize {
 }
 
 /// Values of the forward pass that the operation's backward pass reads again.
-pub fn read_by_backward(op: &Op) -> Vec<ValueId> {
-    match *op {
-        Op::Conv2d { input, .. } | Op::Linear { input, .. } => vec![input],
+pub fn read_by_backward(op: &Op) -> impl Iterator<Item = ValueId> + use<> {
+    let read = match *op {
+        Op::Conv2d { input, .. } | Op::Linear { input, .. } => [Some(input), None],
         Op::BatchNorm { input, residual, output, activation, .. } => match activation {
-            Activation::Identity => vec![input],
+            Activation::Identity => [Some(input), None],
             // Without a residual the sign is recomputed from the input.
-            Activation::Relu => std::iter::once(input).chain(residual.map(|_| output)).collect(),
-            Activation::Silu => std::iter::once(input).chain(residual).collect(),
+            Activation::Relu => [Some(input), residual.map(|_| output)],
+            Activation::Silu => [Some(input), residual],
         },
         Op::Activate { input, output, activation } => match activation {
-            Activation::Identity => vec![],
-            Activation::Relu => vec![output],
-            Activation::Silu => vec![input],
+            Activation::Identity => [None, None],
+            Activation::Relu => [Some(output), None],
+            Activation::Silu => [Some(input), None],
         },
-        Op::Add { .. } | Op::Pool2d { .. } | Op::GlobalAveragePool { .. } => vec![],
-    }
+        Op::Add { .. } | Op::Pool2d { .. } | Op::GlobalAveragePool { .. } => [None, None],
+    };
+    read.into_iter().flatten()
 }
 
 /// Gives gradients their slots while walking backward.

@@ -56,7 +56,7 @@ fn of_op(plan: &Plan, schedule: &Schedule, op: &Op, flows: [Flow; 2]) -> OpWork 
             products([x, parameters, y], flop_pairs, flows[0])
         }
         Op::BatchNorm { input, residual, .. } => {
-            let kept: usize = read_by_backward(op).into_iter().map(len).sum();
+            let kept: usize = read_by_backward(op).map(len).sum();
             let added = residual.map_or(0, |residual| delivered(flows[1], len(residual)));
             let back = kept + y + added + delivered(flows[0], len(input));
             moved(x + residual.map_or(0, len) + y, back)
@@ -64,7 +64,7 @@ fn of_op(plan: &Plan, schedule: &Schedule, op: &Op, flows: [Flow; 2]) -> OpWork 
         // What is handed on as it stands moves nothing.
         Op::Activate { activation: Activation::Identity, .. } if flows[0] == Flow::InPlace => moved(x + y, 0),
         Op::Activate { .. } => {
-            let kept: usize = read_by_backward(op).into_iter().map(len).sum();
+            let kept: usize = read_by_backward(op).map(len).sum();
             moved(x + y, kept + y + delivered(flows[0], x))
         }
         Op::Add { left, right, .. } => {

@@ -1,18 +1,26 @@
-//! Matrix products on strided slices: the one place that calls the `gemm` crate.
+//! Matrix products on strided slices, of the rows of [`crate::ops::microkernel`].
 //!
-//! For an inner dimension of at most 512 `gemm` adds each element's products in ascending order with fused
-//! multiply-adds, whatever the instruction set, cache sizes and row split. Beyond that its blocking follows the
-//! machine's caches, and for single rows or columns, a dimension of 1 or 2, and small products of two matrices contiguous
-//! along it the order is another. So longer products are cut here at 512 and the pieces added in order, and those
-//! small ones are summed here: each element is the same chain of operations on every machine and however rows are cut.
-#![allow(unsafe_code)]
+//! Each element adds its products in ascending order of depth with fused multiply-adds, in pieces of at most [`DEPTH`] from 0
+//! that are added in order: the same chain of operations on every machine and however rows are cut. A right side that does
+//! not lie in rows is turned round first, a block at a time, in memory that a thread keeps.
+
+use std::cell::RefCell;
 
 use pulp::{Simd, with_simd};
 
+use crate::ops::microkernel::{self, Left, Out, Right, Size};
 use crate::ops::registers::registers;
 
-/// Longest inner dimension of one call.
+/// Products that are summed before their sum is added to the sums before it.
 pub const DEPTH: usize = 512;
+
+/// Columns of a right side that are turned round at a time: as many as the kernel finishes before the next.
+const BLOCK_COLUMNS: usize = 64;
+
+thread_local! {
+    /// Depth × columns of a block, rows without gaps.
+    static BLOCK: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A read-only matrix: element (i, j) is `data[i · row_stride + j · column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +59,16 @@ impl<'a> Matrix<'a> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// `n` columns from `start` on, of which the first lies inside.
+    fn columns_from(self, start: usize, n: usize) -> Matrix<'a> {
+        Matrix { data: &self.data[start * self.column_stride..], columns: n, ..self }
+    }
+
+    /// `n` rows from `start` on, of which the first lies inside.
+    fn rows_from(self, start: usize, n: usize) -> Matrix<'a> {
+        Matrix { data: &self.data[start * self.row_stride..], rows: n, ..self }
     }
 }
 
@@ -113,84 +131,62 @@ pub fn multiply(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bo
         }
         return;
     }
-    let mut start = 0;
-    while start < left.columns {
+    for start in (0..left.columns).step_by(DEPTH) {
         let depth = DEPTH.min(left.columns - start);
-        let left_data = &left.data[start * left.column_stride..];
-        let right_data = &right.data[start * right.row_stride..];
-        let accumulate = accumulate || start > 0;
-        start += depth;
-        if order_differs(out, left, right, depth) {
-            let left = Matrix { data: left_data, columns: depth, ..left };
-            let right = Matrix { data: right_data, rows: depth, ..right };
-            multiply_small(out, left, right, accumulate);
-            continue;
-        }
-        // SAFETY: `Matrix` and `MatrixMut` are only built when their last element lies inside their slice, and strides are
-        // not negative, so every element that `gemm` addresses does too; the `depth` columns and rows from `start` on stay
-        // within the inner dimension that both share. `out` is borrowed exclusively, so it overlaps neither input, and its rows do not overlap.
-        unsafe {
-            gemm::gemm(
-                out.rows,
-                out.columns,
-                depth,
-                out.data.as_mut_ptr(),
-                1,
-                out.row_stride as isize,
-                accumulate,
-                left_data.as_ptr(),
-                left.column_stride as isize,
-                left.row_stride as isize,
-                right_data.as_ptr(),
-                right.column_stride as isize,
-                right.row_stride as isize,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
+        let left = left.columns_from(start, depth);
+        let right = right.rows_from(start, depth);
+        multiply_piece(out, left, right, accumulate || start > 0);
     }
 }
 
-/// Where `gemm` takes another way: sums with one lane a product instead of one lane an element, or one or two outer products.
-fn order_differs(out: &MatrixMut, left: Matrix, right: Matrix, depth: usize) -> bool {
-    let is_dot = left.column_stride == 1 && right.row_stride == 1;
-    depth <= 2 || out.rows == 1 || out.columns == 1 || is_dot && out.rows * out.columns <= 16 * 16
+fn multiply_piece(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: bool) {
+    let (rows, depth) = (left.rows, left.columns);
+    let side = Left { data: left.data, row_stride: left.row_stride, depth_stride: left.column_stride };
+    if right.column_stride == 1 {
+        let size = Size { rows, columns: right.columns, depth };
+        let right = Right { data: right.data, stride: right.row_stride };
+        microkernel::multiply(size, side, right, Out { data: out.data, stride: out.row_stride }, accumulate);
+        return;
+    }
+    BLOCK.with_borrow_mut(|block| {
+        block.resize(DEPTH * BLOCK_COLUMNS, 0.0);
+        for first in (0..right.columns).step_by(BLOCK_COLUMNS) {
+            let columns = BLOCK_COLUMNS.min(right.columns - first);
+            turn_round(right, first, columns, block);
+            let size = Size { rows, columns, depth };
+            let out = Out { data: &mut out.data[first..], stride: out.row_stride };
+            microkernel::multiply(size, side, Right { data: block, stride: columns }, out, accumulate);
+        }
+    });
 }
 
-/// The same sums as `gemm`'s, one element after another.
-#[with_simd(multiply_small = registers())]
+/// The `columns` columns of `matrix` from `first` on, in rows without gaps. Eight rows are written side by side, so that what
+/// is read from each column and what is written to each row fills a part of a cache line.
+#[with_simd(turn_round = registers())]
 #[inline(always)]
-fn multiply_small_simd<'a, 'b, S: Simd>(
-    _: S,
-    out: &'a mut MatrixMut<'b>,
-    left: Matrix<'a>,
-    right: Matrix<'a>,
-    accumulate: bool,
-) {
-    const LANES: usize = 16;
-    for i in 0..out.rows {
-        for first in (0..out.columns).step_by(LANES) {
-            let n = LANES.min(out.columns - first);
-            let mut sums = [0.0f32; LANES];
-            for k in 0..left.columns {
-                let factor = left.data[i * left.row_stride + k * left.column_stride];
-                let start = k * right.row_stride + first * right.column_stride;
-                if right.column_stride == 1 && n == LANES {
-                    let right = &right.data[start..start + LANES];
-                    sums.iter_mut().zip(right).for_each(|(sum, right)| *sum = factor.mul_add(*right, *sum));
-                } else {
-                    for (j, sum) in sums[..n].iter_mut().enumerate() {
-                        *sum = factor.mul_add(right.data[start + j * right.column_stride], *sum);
+fn turn_round_simd<'a, S: Simd>(_: S, matrix: Matrix<'a>, first: usize, columns: usize, block: &'a mut [f32]) {
+    const SIDE: usize = 8;
+    let Matrix { data, rows, row_stride, column_stride, .. } = matrix;
+    for row in (0..rows).step_by(SIDE) {
+        for column in (0..columns).step_by(SIDE) {
+            let whole = row_stride == 1 && row + SIDE <= rows && column + SIDE <= columns;
+            if whole {
+                let mut tile = [[0.0f32; SIDE]; SIDE];
+                for j in 0..SIDE {
+                    tile[j].copy_from_slice(&data[row * row_stride + (first + column + j) * column_stride..][..SIDE]);
+                }
+                for i in 0..SIDE {
+                    let out = &mut block[(row + i) * columns + column..][..SIDE];
+                    for j in 0..SIDE {
+                        out[j] = tile[j][i];
                     }
                 }
+                continue;
             }
-            let out = &mut out.data[i * out.row_stride + first..][..n];
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if accumulate { *out + sum } else { sum };
+            for i in row..rows.min(row + SIDE) {
+                for j in column..columns.min(column + SIDE) {
+                    block[i * columns + j] = data[i * row_stride + (first + j) * column_stride];
+                }
             }
         }
     }
@@ -215,13 +211,9 @@ mod tests {
         };
         let stride = columns + 3;
         let before = draw(rows * stride, 3);
-        let mut out = before.clone();
-        multiply(
-            &mut MatrixMut::new(&mut out, rows, columns, stride),
-            matrix(&a, flip.0, rows, depth),
-            matrix(&b, flip.1, depth, columns),
-            accumulate,
-        );
+        let (mut out, left) = (before.clone(), matrix(&a, flip.0, rows, depth));
+        let mut target = MatrixMut::new(&mut out, rows, columns, stride);
+        multiply(&mut target, left, matrix(&b, flip.1, depth, columns), accumulate);
         for i in 0..rows {
             for j in 0..columns {
                 let mut expected = if accumulate { before[i * stride + j] } else { 0.0 };
@@ -271,7 +263,7 @@ mod tests {
             (2, 128, 512),
             (15, 17, 600),
         ] {
-            for flip in [(false, false), (true, false), (false, true)] {
+            for flip in [(false, false), (true, false), (false, true), (true, true)] {
                 for accumulate in [false, true] {
                     check(rows, columns, depth, flip, accumulate);
                 }

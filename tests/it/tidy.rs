@@ -96,7 +96,6 @@ const UNSAFE_FILES: &[&str] = &[
     "src/device/cuda/driver.rs",
     "src/device/cuda/libraries.rs",
     "src/device/emulator/library.rs",
-    "src/ops/gemm.rs",
 ];
 
 const FILE_LINES_MAX: usize = 400;

@@ -75,8 +75,8 @@ impl CpuExecutor {
         let [scale, shift] = [scale, shift].map(|parameter| self.plan.parameters[parameter.0].range());
         let affine = Affine { scale: &self.parameters[scale.clone()], shift: &self.parameters[shift.clone()] };
         // Read again only where the schedule keeps them alive.
-        let keeps = read_by_backward(&self.plan.ops[index]);
-        let kept = |value| if keeps.contains(&value) { schedule.value(value) } else { 0..0 };
+        let keeps = |value| read_by_backward(&self.plan.ops[index]).any(|read| read == value);
+        let kept = |value| if keeps(value) { schedule.value(value) } else { 0..0 };
         let places = [
             schedule.value(input),
             kept(output),
@@ -115,8 +115,8 @@ impl CpuExecutor {
     fn backward_activation(&mut self, index: usize, flow: Flow) {
         let Op::Activate { input, output, activation } = self.plan.ops[index] else { return };
         let schedule = &self.training;
-        let keeps = read_by_backward(&self.plan.ops[index]);
-        let kept = |value| if keeps.contains(&value) { schedule.value(value) } else { 0..0 };
+        let keeps = |value| read_by_backward(&self.plan.ops[index]).any(|read| read == value);
+        let kept = |value| if keeps(value) { schedule.value(value) } else { 0..0 };
         let [x, y, dy] = parts(&mut self.arena, [kept(input), kept(output), schedule.gradient(output)]);
         activation::cpu::backward(&schedule.batch(output), activation, x, y, dy);
         self.pass_on(output, input, flow);

@@ -59,6 +59,7 @@ pub struct CpuExecutor {
     gradients: Vec<f32>,
     buffers: Vec<f32>,
     slots: Vec<(&'static str, Vec<f32>)>,
+    updater: optimizer::Updater,
     step: u64,
     /// By operation; present for batch norms.
     normalizations: Vec<Option<Normalization>>,
@@ -114,6 +115,7 @@ impl CpuExecutor {
             gradients: vec![0.0; n_parameters],
             buffers,
             slots: optimizer::slots(&setting.optimizer, n_parameters),
+            updater: optimizer::Updater::new(&setting.optimizer, &plan.parameters),
             step: 0,
             normalizations,
             summed_for: summed_for(&plan),
@@ -209,15 +211,8 @@ impl Executor for CpuExecutor {
     }
 
     fn update(&mut self, learning_rate: f64) {
-        optimizer::update(
-            &self.setting.optimizer,
-            &self.plan.parameters,
-            &mut self.parameters,
-            &self.gradients,
-            &mut self.slots,
-            optimizer::Step { number: self.step, learning_rate },
-            &self.pool,
-        );
+        let step = optimizer::Step { number: self.step, learning_rate };
+        self.updater.update(&mut self.parameters, &self.gradients, &mut self.slots, step, &self.pool);
         self.step += 1;
     }
 

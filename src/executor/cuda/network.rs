@@ -294,9 +294,8 @@ impl Placed<'_> {
             return Vec::new();
         };
         let norm = self.network.norm(index, Pass::Training).expect("a batch norm");
-        let keeps = read_by_backward(&self.network.plan.ops[index]);
-        let kept =
-            |value: ValueId| if keeps.contains(&value) { self.value(value, Pass::Training) } else { Address::NONE };
+        let keeps = |value| read_by_backward(&self.network.plan.ops[index]).any(|read| read == value);
+        let kept = |value: ValueId| if keeps(value) { self.value(value, Pass::Training) } else { Address::NONE };
         let backward = Backward {
             x: self.value(input, Pass::Training),
             y: kept(output),

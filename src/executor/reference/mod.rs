@@ -16,7 +16,7 @@ use crate::model::registry::{self, NotCompiled};
 use crate::model::tape::Recorded;
 use crate::model::typed::TypedModel;
 use crate::ops::contrastive;
-use crate::ops::optimizer::{self, Step};
+use crate::ops::optimizer::{self, Step, Updater};
 
 /// Pixels that go through an evaluation at once: 64 images of 32 × 32, which bounds its memory.
 const EVALUATED_PIXELS: usize = 64 * 32 * 32;
@@ -127,16 +127,9 @@ impl Executor for ReferenceExecutor {
 
     fn update(&mut self, learning_rate: f64) {
         let (mut parameters, buffers) = self.model.save();
-        let layout = &self.model.plan().parameters;
-        optimizer::update(
-            &self.setting.optimizer,
-            layout,
-            &mut parameters,
-            &self.gradients,
-            &mut self.slots,
-            Step { number: self.step, learning_rate },
-            &self.pool,
-        );
+        let step = Step { number: self.step, learning_rate };
+        let mut updater = Updater::new(&self.setting.optimizer, &self.model.plan().parameters);
+        updater.update(&mut parameters, &self.gradients, &mut self.slots, step, &self.pool);
         self.model.load(&parameters, &buffers);
         self.step += 1;
     }

@@ -50,7 +50,7 @@ enum Kind {
     Softmax { scale: f32, softmax: Softmax },
     Triples(Triples),
     MemoryBank(MemoryBank),
-    CrossEntropy { label_smoothing: f64 },
+    CrossEntropy { label_smoothing: f64, terms: Vec<f64> },
 }
 
 impl Objective {
@@ -76,7 +76,7 @@ impl Objective {
             Loss::NtXentMemoryBank { size } => {
                 Kind::MemoryBank(MemoryBank::new(size as usize, temperature, n_views, width))
             }
-            Loss::CrossEntropy { label_smoothing } => Kind::CrossEntropy { label_smoothing },
+            Loss::CrossEntropy { label_smoothing } => Kind::CrossEntropy { label_smoothing, terms: vec![0.0; n_views] },
         };
         Objective { temperature, width, kind }
     }
@@ -107,9 +107,11 @@ impl Objective {
             }
             Kind::Triples(triples) => pool.install(|| triples.forward_backward(projections, gradient)),
             Kind::MemoryBank(bank) => pool.install(|| bank.forward_backward(step, projections, gradient)),
-            Kind::CrossEntropy { label_smoothing } => {
-                let smoothing = *label_smoothing;
-                pool.install(|| cross_entropy::forward_backward(projections, labels, self.width, smoothing, gradient))
+            Kind::CrossEntropy { label_smoothing, terms } => {
+                let (smoothing, n_classes) = (*label_smoothing, self.width);
+                pool.install(|| {
+                    cross_entropy::forward_backward(projections, labels, n_classes, smoothing, gradient, terms)
+                })
             }
         }
     }

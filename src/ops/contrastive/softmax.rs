@@ -31,12 +31,15 @@ pub struct Softmax {
     pairs: Pairs,
     sums: Vec<RunningSum>,
     anchors: Vec<Anchor>,
+    /// Of every image's pair; read where the positive does not stand in the denominator.
+    weights: Vec<f64>,
 }
 
 impl Softmax {
     fn new(attraction: Attraction, temperature: f32, pairs: Pairs, n_views: usize) -> Softmax {
         let (sums, anchors) = (vec![RunningSum::EMPTY; n_views], vec![Anchor::default(); n_views]);
-        Softmax { attraction, inverse_temperature: 1.0 / temperature, pairs, sums, anchors }
+        let (inverse_temperature, weights) = (1.0 / temperature, vec![1.0; n_views / 2]);
+        Softmax { attraction, inverse_temperature, pairs, sums, anchors, weights }
     }
 
     /// NT-Xent of dot products.
@@ -61,13 +64,16 @@ impl Softmax {
             }
             sum.add(logits);
         });
-        let weights = self.weights();
+        self.weigh();
+        let (attraction, weights) = (self.attraction, &self.weights);
         let rows = self.sums.iter().zip(self.pairs.positives()).enumerate();
         for (anchor, (index, (sum, &positive))) in self.anchors.iter_mut().zip(rows) {
             let positive = f64::from(positive * inverse_temperature);
-            *anchor = match &weights {
-                None => of_cross_entropy(sum.logarithm(), positive),
-                Some(weights) => of_decoupled(sum.logarithm(), positive, weights[index % weights.len()]),
+            *anchor = match attraction {
+                Attraction::CrossEntropy => of_cross_entropy(sum.logarithm(), positive),
+                Attraction::Decoupled | Attraction::Weighted { .. } => {
+                    of_decoupled(sum.logarithm(), positive, weights[index % weights.len()])
+                }
             };
         }
         let anchors = &self.anchors;
@@ -89,21 +95,17 @@ impl Softmax {
         mean(self.anchors.iter().map(|anchor| anchor.term))
     }
 
-    /// w of every image's pair; none where the positive stands in the denominator.
-    fn weights(&self) -> Option<Vec<f64>> {
-        let n_images = self.anchors.len() / 2;
-        match self.attraction {
-            Attraction::CrossEntropy => None,
-            Attraction::Decoupled => Some(vec![1.0; n_images]),
-            Attraction::Weighted { sigma } => {
-                let positives = &self.pairs.positives()[..n_images];
-                let logits: Vec<f64> = positives.iter().map(|&positive| f64::from(positive) / sigma).collect();
-                let maximum = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let likelihoods: Vec<f64> = logits.iter().map(|logit| libm::exp(logit - maximum)).collect();
-                let per_image = n_images as f64 / likelihoods.iter().sum::<f64>();
-                Some(likelihoods.iter().map(|likelihood| 2.0 - per_image * likelihood).collect())
-            }
+    /// The weight of every image's pair where they differ: 2 less the share of its likelihood in the mean.
+    fn weigh(&mut self) {
+        let Attraction::Weighted { sigma } = self.attraction else { return };
+        let logit = |positive: f32| f64::from(positive) / sigma;
+        let positives = &self.pairs.positives()[..self.weights.len()];
+        let maximum = positives.iter().copied().map(logit).fold(f64::NEG_INFINITY, f64::max);
+        for (weight, &positive) in self.weights.iter_mut().zip(positives) {
+            *weight = libm::exp(logit(positive) - maximum);
         }
+        let per_image = self.weights.len() as f64 / self.weights.iter().sum::<f64>();
+        self.weights.iter_mut().for_each(|weight| *weight = 2.0 - per_image * *weight);
     }
 }
 

@@ -129,29 +129,18 @@ impl Products<'_> {
 fn transpose_weight(convolution: &Convolution, weight: &[f32], transposed: &mut [f32]) {
     let Convolution { input, output, window } = convolution;
     let tap_len = input.channels * output.channels;
-    transposed.par_chunks_mut((tap_len * window.kernel).max(1)).zip(order_rows(convolution)).for_each(|(row, kh)| {
-        row.par_chunks_mut(tap_len).zip(order_columns(convolution)).for_each(|(tap, kw)| {
-            if let (Some(kh), Some(kw)) = (kh, kw) {
-                let start = (kh * window.kernel + kw) * tap_len;
-                transpose(&weight[start..start + tap_len], output.channels, tap);
-            }
-        });
+    let live = |place: usize, size: usize, n_outputs: usize| {
+        let mut outputs = 0..n_outputs;
+        order(*window).nth(place).filter(|tap| outputs.any(|o| Taps::of_output(o, size, *window).kernel.contains(tap)))
+    };
+    transposed.par_chunks_mut(tap_len.max(1)).enumerate().for_each(|(place, tap)| {
+        let (row, column) = (place / window.kernel, place % window.kernel);
+        let kernel = (live(row, input.height, output.height), live(column, input.width, output.width));
+        if let (Some(kh), Some(kw)) = kernel {
+            let start = (kh * window.kernel + kw) * tap_len;
+            transpose(&weight[start..start + tap_len], output.channels, tap);
+        }
     });
-}
-
-/// Kernel rows in transposed order, those that never touch the input left out.
-fn order_rows(convolution: &Convolution) -> Vec<Option<usize>> {
-    live_order(convolution, convolution.input.height, convolution.output.height)
-}
-
-fn order_columns(convolution: &Convolution) -> Vec<Option<usize>> {
-    live_order(convolution, convolution.input.width, convolution.output.width)
-}
-
-fn live_order(convolution: &Convolution, size: usize, n_outputs: usize) -> Vec<Option<usize>> {
-    let window = convolution.window;
-    let live = |tap: &usize| (0..n_outputs).any(|o| Taps::of_output(o, size, window).kernel.contains(tap));
-    order(window).map(|tap| Some(tap).filter(live)).collect()
 }
 
 /// out[j, i] = matrix[i, j], in tiles that stay in the first-level cache.

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::ops::nt_xent::exponential;
 
-/// The loss of `logits` (views × `n_classes`) and its gradient with respect to them in `gradient`. `labels`: a class an image.
+/// The loss of `logits` (views × `n_classes`) and its gradient with respect to them in `gradient`. `labels`: a class an image; `terms`: what every view adds, in nats.
 /// What is not finite in `logits` makes the loss NaN. Runs on the current thread pool; the number of threads changes no bit.
 ///
 /// # Panics
@@ -26,12 +26,13 @@ pub fn forward_backward(
     n_classes: usize,
     label_smoothing: f64,
     gradient: &mut [f32],
+    terms: &mut [f64],
 ) -> f32 {
     assert_eq!(logits.len(), gradient.len(), "logits and their gradient");
     let n_views = logits.len() / n_classes;
+    assert_eq!(terms.len(), n_views, "a term a view");
     assert!(!labels.is_empty() && n_views.is_multiple_of(labels.len()), "{n_views} views of {} images", labels.len());
-    let mut terms = vec![0.0; n_views];
-    let rows = logits.par_chunks_exact(n_classes).zip(gradient.par_chunks_exact_mut(n_classes)).zip(&mut terms);
+    let rows = logits.par_chunks_exact(n_classes).zip(gradient.par_chunks_exact_mut(n_classes)).zip(&mut *terms);
     rows.enumerate().for_each(|(view, ((logits, gradient), term))| {
         let label = labels[view % labels.len()] as usize;
         *term = of_view(logits, label, label_smoothing, n_views as f64, gradient);

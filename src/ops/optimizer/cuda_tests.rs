@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::cuda::{self, Places, SOURCE, Update};
 use super::tests::{lars, layout, sgd};
-use super::{Step, slots, update};
+use super::{Step, Updater, slots};
 use crate::device::Pool;
 use crate::device::emulator::{Emulator, Order};
 use crate::device::gpu::{Address, Element, Gpu, loaded, stored};
@@ -149,10 +149,11 @@ type Trace = Vec<(Vec<f32>, Vec<Vec<f32>>)>;
 fn on_the_processor(optimizer: &Optimizer, layout: &[Parameter], start: &[f32], gradients: &[Vec<f32>]) -> Trace {
     let (mut parameters, mut kept) = (start.to_vec(), slots(optimizer, start.len()));
     let pool = Pool::new(1);
+    let mut updater = Updater::new(optimizer, layout);
     let mut trace = Vec::new();
     for (number, gradient) in (0..).zip(gradients) {
         let step = Step { number, learning_rate: rate(number) };
-        update(optimizer, layout, &mut parameters, gradient, &mut kept, step, &pool);
+        updater.update(&mut parameters, gradient, &mut kept, step, &pool);
         trace.push((parameters.clone(), kept.iter().map(|(_, values)| values.clone()).collect()));
     }
     trace

@@ -13,7 +13,7 @@
 use rayon::prelude::*;
 
 use crate::experiment::recipe::LarsFlavour;
-use crate::ops::optimizer::Piece;
+use crate::ops::optimizer::Cut;
 use crate::ops::optimizer::sgd::Descent;
 
 /// Added to the denominator by Lightly and solo-learn.
@@ -36,24 +36,55 @@ struct Squares {
     gradients: f64,
 }
 
+/// What an update leaves for the next one to overwrite.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    /// By piece.
+    partials: Vec<Squares>,
+    /// By tensor.
+    squares: Vec<Squares>,
+    rules: Vec<Descent>,
+}
+
+impl Workspace {
+    pub fn new(n_pieces: usize, n_tensors: usize) -> Workspace {
+        let rules = Vec::with_capacity(n_tensors);
+        Workspace { partials: vec![Squares::default(); n_pieces], squares: vec![Squares::default(); n_tensors], rules }
+    }
+}
+
 impl Lars {
-    /// `is_adapted` says of every tensor whether it lies in the decay scope.
-    pub fn update(&self, pieces: &mut [Piece<'_>], is_adapted: &[bool], learning_rate: f64) {
-        let of_piece = |piece: &Piece<'_>| {
-            if is_adapted[piece.tensor] { self.squares(piece) } else { Squares::default() }
-        };
-        let partials: Vec<Squares> = pieces.par_iter().map(of_piece).collect();
-        let mut squares = vec![Squares::default(); is_adapted.len()];
-        for (piece, partial) in pieces.iter().zip(partials) {
-            squares[piece.tensor].parameters += partial.parameters;
-            squares[piece.tensor].gradients += partial.gradients;
+    /// What each tensor does with its gradient. `is_adapted` says of every one whether it lies in the decay scope.
+    pub fn rules<'w>(
+        &self,
+        cuts: &[Cut],
+        (parameters, gradients): (&[f32], &[f32]),
+        is_adapted: &[bool],
+        learning_rate: f64,
+        workspace: &'w mut Workspace,
+    ) -> &'w [Descent] {
+        let Workspace { partials, squares, rules } = workspace;
+        partials.par_iter_mut().zip(cuts).for_each(|(partial, cut)| {
+            let range = cut.start..cut.start + cut.len;
+            let is_adapted = is_adapted[cut.tensor];
+            *partial = if is_adapted {
+                self.squares(&parameters[range.clone()], &gradients[range])
+            } else {
+                Squares::default()
+            };
+        });
+        squares.fill(Squares::default());
+        for (cut, partial) in cuts.iter().zip(partials) {
+            squares[cut.tensor].parameters += partial.parameters;
+            squares[cut.tensor].gradients += partial.gradients;
         }
         let plain = self.descent(1.0, 0.0, learning_rate);
         let rule = |(&squares, &is_adapted): (&Squares, &bool)| {
             if is_adapted { self.adapted(squares, learning_rate) } else { plain }
         };
-        let rules: Vec<Descent> = squares.iter().zip(is_adapted).map(rule).collect();
-        pieces.par_iter_mut().for_each(|piece| piece.descend(&rules[piece.tensor]));
+        rules.clear();
+        rules.extend(squares.iter().zip(is_adapted).map(rule));
+        rules
     }
 
     fn descent(&self, ratio: f64, weight_decay: f64, learning_rate: f64) -> Descent {
@@ -84,13 +115,13 @@ impl Lars {
     }
 
     /// Of a piece, with the gradient decayed where the flavour's ratio takes it so.
-    fn squares(&self, piece: &Piece<'_>) -> Squares {
+    fn squares(&self, parameters: &[f32], gradients: &[f32]) -> Squares {
         let decay = match self.flavour {
             LarsFlavour::Google | LarsFlavour::Popular => self.weight_decay,
             LarsFlavour::Lightly | LarsFlavour::SoloLearn | LarsFlavour::SoloLearnClipped => 0.0,
         };
+        let lanes = parameters.chunks(LANES).zip(gradients.chunks(LANES));
         let (mut parameters, mut gradients) = ([0.0f64; LANES], [0.0f64; LANES]);
-        let lanes = piece.parameters.chunks(LANES).zip(piece.gradients.chunks(LANES));
         for (ws, gs) in lanes {
             for (lane, (&w, &g)) in ws.iter().zip(gs).enumerate() {
                 let (w, g) = (f64::from(w), f64::from(g));

@@ -5,7 +5,7 @@ use dfdx::optim::{Momentum, SgdConfig, WeightDecay};
 use dfdx::prelude::*;
 use serde::Deserialize;
 
-use super::{Step, slots, update};
+use super::{Step, Updater, slots};
 use crate::device::Pool;
 use crate::experiment::recipe::{DecayScope, LarsFlavour, Optimizer};
 use crate::model::plan::{Parameter, ParameterKind};
@@ -32,9 +32,10 @@ fn run(
     let mut parameters = start.to_vec();
     let mut slots = slots(optimizer, start.len());
     let pool = Pool::new(threads);
+    let mut updater = Updater::new(optimizer, layout);
     let mut trace = Vec::new();
     for (number, &(ref gradients, learning_rate)) in (0..).zip(steps) {
-        update(optimizer, layout, &mut parameters, gradients, &mut slots, Step { number, learning_rate }, &pool);
+        updater.update(&mut parameters, gradients, &mut slots, Step { number, learning_rate }, &pool);
         trace.push(parameters.clone());
     }
     trace
@@ -103,7 +104,7 @@ fn four_forms_of_lars() {
         let steps = [([1.0, 2.0], 0.5), ([-2.0, 1.0], 0.25)];
         for (number, ((gradient, learning_rate), optimizer)) in (0..).zip(steps.into_iter().zip(&optimizers)) {
             let step = Step { number, learning_rate };
-            update(optimizer, &layout, &mut parameters, &gradient, &mut slots, step, &Pool::new(1));
+            Updater::new(optimizer, &layout).update(&mut parameters, &gradient, &mut slots, step, &Pool::new(1));
             assert_close(&parameters, &expected[number as usize], 1e-6, name);
         }
     };

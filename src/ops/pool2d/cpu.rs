@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::ops::batch::{BLOCK_IMAGES, Batch, Block};
 use crate::ops::conv2d::{Taps, kernel_order};
-use crate::ops::pool2d::Pooling;
+use crate::ops::pool2d::{POOLING_KERNEL_MAX, Pooling};
 use crate::ops::registers::registers;
 
 /// Channels compared at once.
@@ -19,9 +19,13 @@ const NOBODY: u8 = u8::MAX;
 /// Fills y and, for each output, which tap won (kh · K + kw). `winners` is as long as `y`.
 ///
 /// # Panics
-/// When the window has more than 255 taps: they are counted in a byte.
+/// When the window is larger than 15 × 15: its taps are counted in a byte.
 pub fn max_forward(pooling: &Pooling, x: &[f32], y: &mut [f32], winners: &mut [u8]) {
-    assert!(pooling.window.kernel < 16, "a max-pool window of at most 15 × 15, got {}", pooling.window.kernel);
+    assert!(
+        pooling.window.kernel <= POOLING_KERNEL_MAX,
+        "a pooling window of at most 15 × 15, got {}",
+        pooling.window.kernel
+    );
     let Pooling { input, output, window } = pooling;
     for_each_block_and_winners(output, y, winners, |block, y, winners| {
         let rows = Taps::of_output(block.row, input.height, *window);
@@ -157,7 +161,9 @@ fn gather(
     add: impl Fn(std::ops::Range<usize>, u8, &mut [f32]) + Sync,
 ) {
     let Pooling { input, output, window } = pooling;
-    let order: Vec<usize> = kernel_order(*window).collect();
+    assert!(window.kernel <= POOLING_KERNEL_MAX, "a pooling window of at most 15 × 15, got {}", window.kernel);
+    let mut order = [0; POOLING_KERNEL_MAX];
+    order.iter_mut().zip(kernel_order(*window)).for_each(|(place, tap)| *place = tap);
     input.for_each_block(dx, |block, dx| {
         let rows = Taps::of_input(block.row, output.height, *window);
         for (at, dx) in dx.chunks_exact_mut(input.channels).enumerate() {

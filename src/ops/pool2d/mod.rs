@@ -14,6 +14,9 @@ mod tests;
 use crate::model::plan::Window;
 use crate::ops::batch::Batch;
 
+/// Taps of a window along one axis, at most: all of them are counted in a byte.
+pub const POOLING_KERNEL_MAX: usize = 15;
+
 /// Shapes of one pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pooling {
