@@ -33,7 +33,7 @@ pub enum Stage {
 pub struct Pretrain {
     pub n_parameters: u64,
     pub steps: u64,
-    /// Mean NT-Xent over the first and the last epoch, in nats; absent for a run of no steps.
+    /// Mean loss over the first and the last epoch, in nats; absent for a run of no steps.
     pub loss_first_epoch: Option<f64>,
     pub loss_last_epoch: Option<f64>,
     /// The last epoch's loss as a share of ln(2N − 1), the loss of embeddings that are all equal.

@@ -18,10 +18,19 @@ fn history(n_steps: u64) -> History {
         detail: (step % 4 == 0).then(|| {
             Detail::from_values(
                 [0, 1, 2, 3, 4, 5].map(|index| noise(step, 3 + index) - if index == 4 { 2.0 } else { 0.0 }),
+                None,
             )
         }),
     });
     History { steps: steps.collect() }
+}
+
+/// The same of a loss of labels, whose first measured step a program without the last column kept.
+fn history_of_labels(n_steps: u64) -> History {
+    let mut history = history(n_steps);
+    let details = history.steps.iter_mut().filter_map(|step| step.detail.as_mut()).skip(1);
+    details.enumerate().for_each(|(index, detail)| detail.train_top1 = Some(index as f64 / 300.0));
+    history
 }
 
 /// Makes a file whose bytes were changed pass for an undamaged one, unless the seal's own place was hit.
@@ -35,6 +44,25 @@ fn round_trip_of_any_length() {
         let written = history(n_steps);
         assert_eq!(History::from_parquet(&written.to_parquet().unwrap()).unwrap(), written, "{n_steps} steps");
     }
+}
+
+#[test]
+fn the_accuracy_of_a_loss_of_labels_is_a_column_of_its_own() {
+    for n_steps in [0, 4, 5, 9, 1000] {
+        let written = history_of_labels(n_steps);
+        let bytes = written.to_parquet().unwrap();
+        assert_eq!(History::from_parquet(&bytes).unwrap(), written, "{n_steps} steps");
+        assert_eq!(bytes == history(n_steps).to_parquet().unwrap(), n_steps < 5, "nothing measured, nothing written");
+    }
+    let table = parquet::read(SCHEMA_OF_LABELS, &history_of_labels(9).to_parquet().unwrap()).unwrap();
+    let mut names = parquet::read(SCHEMA, &history(9).to_parquet().unwrap()).unwrap().schema();
+    names.push("train_top1: f64".to_owned());
+    assert_eq!(table.schema(), names);
+    let mut columns = columns(history_of_labels(9).steps.iter());
+    columns.pop();
+    columns.push(Column::new(TRAIN_TOP1.into(), vec![Some(0.5); 9]));
+    let error = History::from_parquet(&parquet::write(SCHEMA_OF_LABELS, columns).unwrap()).unwrap_err();
+    assert!(matches!(error, HistoryError::LoneAccuracy { row: 1 }), "{error}");
 }
 
 #[test]

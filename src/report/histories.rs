@@ -15,7 +15,7 @@ use crate::history::{self, History};
 use crate::report::ReportError;
 
 /// The table's name and version; a change of columns is a new version.
-const SCHEMA: &str = "ablate.histories/1";
+const SCHEMA: &str = "ablate.histories/2";
 
 /// The history of one training.
 #[derive(Debug, Clone, PartialEq)]

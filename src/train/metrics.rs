@@ -5,17 +5,26 @@ use std::time::Instant;
 use crate::device::Pool;
 use crate::executor::{Executor, UpdateNorms};
 use crate::history::Detail;
+use crate::ops::cross_entropy::top1;
 use crate::ops::nt_xent::{Metrics, measure};
 
-/// Updates the parameters; with `measured` (the number of images a step) also measures norms and embeddings around the update.
+/// The batch of a step that is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured<'a> {
+    pub n_images: usize,
+    /// The class of every image for a loss of labels, else empty.
+    pub labels: &'a [u32],
+}
+
+/// Updates the parameters; with `measured` also measures norms, embeddings and accuracy around the update.
 /// Returns the seconds of the update, its norms included.
 pub fn update(
     executor: &mut dyn Executor,
     learning_rate: f64,
-    measured: Option<usize>,
+    measured: Option<Measured>,
     pool: &Pool,
 ) -> (Option<Detail>, f64) {
-    let Some(batch) = measured else {
+    let Some(Measured { n_images, labels }) = measured else {
         let began = Instant::now();
         executor.update(learning_rate);
         return (None, began.elapsed().as_secs_f64());
@@ -24,12 +33,13 @@ pub fn update(
     let norms = executor.update_measured(learning_rate);
     let seconds = began.elapsed().as_secs_f64();
     let projections = executor.projections();
-    let embeddings = measure(&projections, projections.len() / (2 * batch), pool);
-    (Some(detail(norms, embeddings)), seconds)
+    let width = projections.len() / (2 * n_images);
+    let train_top1 = (!labels.is_empty()).then(|| top1(&projections, labels, width));
+    (Some(detail(norms, measure(&projections, width, pool), train_top1)), seconds)
 }
 
 /// What a history keeps of a measured step.
-pub fn detail(norms: UpdateNorms, embeddings: Metrics) -> Detail {
+pub fn detail(norms: UpdateNorms, embeddings: Metrics, train_top1: Option<f64>) -> Detail {
     Detail {
         gradient_norm: norms.gradient,
         parameter_norm: norms.parameter,
@@ -37,6 +47,7 @@ pub fn detail(norms: UpdateNorms, embeddings: Metrics) -> Detail {
         alignment: embeddings.alignment,
         uniformity: embeddings.uniformity,
         contrastive_top1: embeddings.contrastive_top1,
+        train_top1,
     }
 }
 
@@ -49,6 +60,7 @@ pub fn not_finite(detail: &Detail) -> Option<&'static str> {
         (detail.alignment, "the alignment of the embeddings"),
         (detail.uniformity, "the uniformity of the embeddings"),
         (detail.contrastive_top1, "the contrastive accuracy"),
+        (detail.train_top1.unwrap_or_default(), "the accuracy on the training views"),
     ];
     named.into_iter().find(|(value, _)| !value.is_finite()).map(|(_, name)| name)
 }

@@ -19,6 +19,7 @@ use crate::model::initialize::initialize;
 use crate::record::EpochCost;
 use crate::train::checkpoint::{Checkpoint, CheckpointError};
 use crate::train::course::Course;
+use crate::train::metrics::Measured;
 use crate::train::supply::Supply;
 use crate::views::Pipeline;
 
@@ -153,7 +154,8 @@ fn train(
             return Err(TrainError::NotFinite { what: "the loss", step });
         }
         let gradient_s = computing.elapsed().saturating_sub(waited);
-        let measured = course.is_measured(step).then_some(course.order.batch());
+        let batch = Measured { n_images: course.order.batch(), labels: supply.labels_behind() };
+        let measured = course.is_measured(step).then_some(batch);
         let (detail, update_s) = metrics::update(executor, course::learning_rate(run, step), measured, pool);
         course.note(step, loss, detail)?;
         course.cost.step(epoch, run.train.batch, [views_s + waited, gradient_s], update_s, began.elapsed());

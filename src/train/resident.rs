@@ -32,7 +32,8 @@ pub fn train(
         let (epoch, measured, n) = (course.order.epoch_of(step), course.is_measured(step), stretch(course, step));
         let order = course.order.of_epoch(epoch);
         let Steps { losses, detail } = resident(executor)?.steps(epoch, order, n as usize, measured)?;
-        let mut detail = detail.map(|(norms, embeddings)| metrics::detail(norms, embeddings));
+        // There is no resident executor for a loss of labels.
+        let mut detail = detail.map(|(norms, embeddings)| metrics::detail(norms, embeddings, None));
         let mut last = f64::NAN;
         for (index, loss) in losses.iter().enumerate() {
             last = f64::from(*loss);

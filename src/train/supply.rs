@@ -60,6 +60,11 @@ impl<'a> Supply<'a> {
         done
     }
 
+    /// The labels that the last [`Supply::step`] had at hand.
+    pub fn labels_behind(&self) -> &[u32] {
+        &self.next.labels
+    }
+
     fn maker(&self) -> Maker<'a> {
         Maker { data: self.data, pipeline: self.pipeline, pool: self.pool, with_labels: self.with_labels }
     }

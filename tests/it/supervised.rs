@@ -1,5 +1,6 @@
 //! Supervised training and fine-tuning through the real command: the baseline beside SimCLR in one table.
 
+use ablate::history::parquet;
 use ablate::record::{Record, Stage};
 
 use crate::harness::{MINIATURE, Workplace, entries, verified_digests};
@@ -63,11 +64,35 @@ fn the_supervised_baseline_stands_beside_simclr_in_one_table() {
         let table = place.ablate(&["table", "supervised.ron", "--metric", metric, "--json"]).success().json();
         assert_eq!(table["metric"], *metric, "{table}");
     }
+    check_training_accuracy(&place);
     let again = place.ablate(&["sweep", "supervised.ron"]).success();
     assert!(again.err.contains("computed nothing"), "{}", again.err);
     let (_, other) = swept("2");
     let digests = |place: &Workplace| verified_digests(&place.path().join("results/store"));
     assert_eq!(digests(&place), digests(&other), "the number of threads changed a result");
+}
+
+/// Every step of the supervised runs has it where it was measured, and none of SimCLR's.
+fn check_training_accuracy(place: &Workplace) {
+    let bytes = std::fs::read(place.path().join("results/supervised.history.parquet")).expect("the histories");
+    let table = parquet::read("ablate.histories/2", &bytes).expect("their table");
+    let column = |name| table.f64s(name).expect("a column");
+    let (cells, losses) = (table.u32s("cell").expect("a column"), column("loss"));
+    let (measured, found) = (column("contrastive_top1"), column("train_top1"));
+    let mut of_supervised = Vec::new();
+    for row in 0..table.n_rows() {
+        if cells[row] == Some(0) {
+            assert_eq!(found[row], None, "row {row}");
+            continue;
+        }
+        assert_eq!(found[row].is_some(), measured[row].is_some(), "row {row}");
+        let (Some(top1), Some(loss)) = (found[row], losses[row]) else { continue };
+        // A view that is told wrong has at most half of the probability at its label, and a loss of at least ln 2.
+        let bound = (1.0 - top1) * std::f64::consts::LN_2;
+        assert!((0.0..=1.0).contains(&top1) && (cells[row] == Some(2) || bound <= loss + 1e-6), "{top1} at {loss}");
+        of_supervised.push(top1);
+    }
+    assert!(of_supervised.iter().any(|top1| *top1 > 0.5), "{of_supervised:?}");
 }
 
 /// Shrunk to seconds, on the cheaper stem, and on the reference as well.

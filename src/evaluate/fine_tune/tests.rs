@@ -1,5 +1,7 @@
 //! Fine-tuning of an encoder that nobody trained: what it starts from, what it sees, what it learns, and how it is left.
 
+mod golden;
+
 use super::*;
 use crate::data;
 use crate::device::Pool;
@@ -75,12 +77,12 @@ fn trained(run: &Run, dataset: &data::Dataset, evaluation: &recipe::Evaluation, 
         kernels: &mut kernels,
         go_on: &mut go_on,
     };
-    let examples = few_labels::chosen(&dataset.train.labels, 4, tuning.labels, tuning.seed);
-    let batch = (tuning.batch as usize).min(examples.len());
-    let mut tuned = executor(&mut asking, tuning, 4, batch).expect("an executor");
-    assert!(train(&mut asking, tuning, &examples, batch, &mut tuned).expect("a training"));
+    let mut course = Course::new(&mut asking, tuning).expect("an executor");
+    while !course.is_over() {
+        course.step(&asking).expect("a loss");
+    }
     assert_eq!(before, of_run.save(), "the run's own encoder stays as it is");
-    tuned.save()
+    course.executor.save()
 }
 
 /// Whatever head the encoder was trained with, a classifier among them.
@@ -111,7 +113,7 @@ fn it_starts_from_the_encoder_alone() {
 #[test]
 fn every_epoch_has_every_labelled_image_in_an_order_of_its_own() {
     let examples = [3, 5, 8, 9, 20];
-    let mut order = Order { examples: &examples, seed: 4, epoch: None, permuted: Vec::new() };
+    let mut order = Order { examples: examples.to_vec(), seed: 4, epoch: None, permuted: Vec::new() };
     let mut seen = vec![Vec::new(); 3];
     let mut position = 0;
     while position < 15 {

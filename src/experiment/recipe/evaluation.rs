@@ -209,8 +209,9 @@ impl LinearProbe {
 
 impl FineTune {
     /// The SimCLR paper, appendix B.5: Nesterov momentum 0.9, rate 0.05 · batch/256, no warm-up, no weight decay, crops and flips
-    /// alone; 30 epochs as there for a tenth of the labels, where a hundredth has 60. The batch is that of Lightly's protocol, and
-    /// the cosine both Lightly's and google-research/simclr's.
+    /// alone; 30 epochs as there for a tenth of the labels, where a hundredth has 60. The paper's batch is 4096; 256 is what
+    /// Lightly's benchmark has, and the cosine, which the paper does not mention, is both Lightly's and
+    /// google-research/simclr's. `evaluate::fine_tune` lists every difference.
     pub const DEFAULT: FineTune = FineTune {
         epochs: 30,
         batch: 256,

@@ -44,6 +44,17 @@ pub fn forward_backward(
     (terms.iter().sum::<f64>() / n_views as f64) as f32
 }
 
+/// Share of the views whose highest logit is their label's; of equal logits that of the lower class counts as the higher, as
+/// evaluations have it. `logits` and `labels`: as in [`forward_backward`].
+pub fn top1(logits: &[f32], labels: &[u32], n_classes: usize) -> f64 {
+    let highest =
+        |logits: &[f32]| (1..n_classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+    let views = logits.chunks_exact(n_classes);
+    let n_views = views.len();
+    let is_right = |(view, logits): &(usize, &[f32])| highest(logits) == labels[view % labels.len()] as usize;
+    views.enumerate().filter(is_right).count() as f64 / n_views as f64
+}
+
 /// One view's term, and its part of the gradient of the mean over all.
 fn of_view(logits: &[f32], label: usize, smoothing: f64, n_views: f64, gradient: &mut [f32]) -> f64 {
     if !logits.iter().all(|logit| logit.is_finite()) {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::forward_backward;
+use super::{forward_backward, top1};
 use crate::device::Pool;
 use crate::ops::nt_xent::golden::values_f32;
 
@@ -114,4 +114,16 @@ fn threads_change_no_bit() {
     let (logits, labels) = (values_f32(5, 2 * 300 * 10, 4.0), labels(300, 10));
     let on = |threads: usize| Pool::new(threads).install(|| run(&logits, &labels, 10, 0.1));
     assert_eq!(on(1), on(3));
+}
+
+#[test]
+fn the_highest_logit_is_the_answer_and_the_lower_class_wins_a_tie() {
+    let check = |logits: &[f32], labels: &[u32], n_classes: usize, expected: f64| {
+        assert_eq!(top1(logits, labels, n_classes), expected, "{logits:?} {labels:?}");
+    };
+    check(&[1.0, 3.0, 2.0, 5.0, -1.0, 4.0], &[1, 0], 3, 1.0);
+    // Both views of two images: first those of all, then their second ones.
+    check(&[0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &[1, 0], 2, 0.75);
+    check(&[0.0; 6], &[0, 1], 3, 0.5);
+    check(&[-2.0], &[0], 1, 1.0);
 }

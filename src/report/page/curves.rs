@@ -29,8 +29,8 @@ struct Measure {
     of: fn(&StepMetrics) -> Option<f64>,
 }
 
-const MEASURES: [Measure; 5] = [
-    Measure { name: "loss", title: "Loss", axis: "NT-Xent in nats", of: |step| Some(step.loss) },
+const MEASURES: [Measure; 6] = [
+    Measure { name: "loss", title: "Loss", axis: "loss of the batch in nats", of: |step| Some(step.loss) },
     Measure {
         name: "alignment",
         title: "Alignment",
@@ -48,6 +48,12 @@ const MEASURES: [Measure; 5] = [
         title: "Contrastive accuracy",
         axis: "positives nearest of all, in %",
         of: |step| step.detail.map(|detail| 100.0 * detail.contrastive_top1),
+    },
+    Measure {
+        name: "train-top1",
+        title: "Training accuracy",
+        axis: "training views told apart, in %",
+        of: |step| step.detail.and_then(|detail| detail.train_top1).map(|top1| 100.0 * top1),
     },
     Measure {
         name: "learning-rate",
@@ -269,6 +275,7 @@ fn means_by_bin(
 mod tests {
     use super::*;
     use crate::content::Key;
+    use crate::history::Detail;
     use crate::report::sample::{complete, experiment};
     use crate::report::table::AblationTable;
 
@@ -324,6 +331,35 @@ mod tests {
         assert_eq!((lines(loss, 0), lines(loss, 1), rate.panels.len(), lines(rate, 0)), (2, 2, 1, 1));
         insta::assert_snapshot!(loss.panels[1].body.clone().into_string().replace("><", ">\n<"));
         assert!(super::figures(&grid, &[]).is_empty());
+    }
+
+    #[test]
+    fn only_a_loss_of_labels_has_a_training_accuracy() {
+        let experiment = experiment(&[("train.loss", &["SimCLR", "supervised"])], &[], &[0]);
+        let grid = Grid::of(&AblationTable::new(&experiment, &complete(&experiment), "knn.top1").unwrap());
+        let run = |cell: u32, train_top1: Option<f64>| {
+            let mut history = history([2.0, 1.0].into_iter());
+            let detail = Detail {
+                gradient_norm: 1.0,
+                parameter_norm: 1.0,
+                update_norm: 1.0,
+                alignment: 1.0,
+                uniformity: -1.0,
+                contrastive_top1: 0.5,
+                train_top1,
+            };
+            history.steps.iter_mut().for_each(|step| step.detail = Some(detail));
+            RunHistory { cell, seed: 0, pretrain_key: Key::of_bytes(b"k"), history }
+        };
+        let names = |runs: &[RunHistory]| -> Vec<String> {
+            figures(&grid, runs).into_iter().map(|figure| figure.name).collect()
+        };
+        assert!(!names(&[run(0, None)]).contains(&"train-top1".to_owned()));
+        let figures = figures(&grid, &[run(0, None), run(1, Some(0.25))]);
+        let figure = figures.iter().find(|figure| figure.name == "train-top1").expect("a figure");
+        let body = figure.panels[0].body.clone().into_string();
+        assert_eq!(body.matches("class=\"curve\"").count(), 1, "{body}");
+        assert!(is_of_training("train-top1") && body.contains("training views told apart"), "{body}");
     }
 
     #[test]

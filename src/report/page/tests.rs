@@ -30,6 +30,7 @@ fn histories(experiment: &Experiment) -> Vec<RunHistory> {
         alignment: 1.0 - 0.1 * step,
         uniformity: -step,
         contrastive_top1: 0.1 * step,
+        train_top1: None,
     };
     let step = |step: u64| StepMetrics {
         step,

@@ -132,7 +132,7 @@ fn the_documentation_names_exactly_the_columns_written() {
     assert_eq!(written(SCHEMA, &results), of_results);
     let histories = crate::report::histories::to_parquet(&[]).unwrap();
     let of_histories = documented("results/<experiment>.history.parquet", &[]);
-    assert_eq!(written("ablate.histories/1", &histories), of_histories);
+    assert_eq!(written("ablate.histories/2", &histories), of_histories);
 }
 
 /// What may be null in the documentation is null in a row of which nothing is known.
