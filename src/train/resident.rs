@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::data::LabelledImages;
 use crate::executor::{Executor, ExecutorError, Feed, Resident, Steps};
+use crate::ops::cross_entropy::top1;
 use crate::train::course::{Course, learning_rate};
 use crate::train::{TrainError, Watcher, metrics};
 use crate::views::Pipeline;
@@ -32,8 +33,9 @@ pub fn train(
         let (epoch, measured, n) = (course.order.epoch_of(step), course.is_measured(step), stretch(course, step));
         let order = course.order.of_epoch(epoch);
         let Steps { losses, detail } = resident(executor)?.steps(epoch, order, n as usize, measured)?;
-        // There is no resident executor for a loss of labels.
-        let mut detail = detail.map(|(norms, embeddings)| metrics::detail(norms, embeddings, None));
+        // A measured step runs alone, so that the projections are still its own.
+        let train_top1 = detail.is_some().then(|| accuracy(course, labels, executor, step)).flatten();
+        let mut detail = detail.map(|(norms, embeddings)| metrics::detail(norms, embeddings, train_top1));
         let mut last = f64::NAN;
         for (index, loss) in losses.iter().enumerate() {
             last = f64::from(*loss);
@@ -45,6 +47,16 @@ pub fn train(
         course.pause(executor, step, last, watcher)?;
     }
     Ok(())
+}
+
+/// On the training views of `step`, the last that ran; none for a loss without labels.
+fn accuracy(course: &mut Course, labels: &[u32], executor: &dyn Executor, step: u64) -> Option<f64> {
+    if !course.run.train.loss.has_labels() {
+        return None;
+    }
+    let labels: Vec<u32> = course.order.examples(step).iter().map(|&example| labels[example as usize]).collect();
+    let logits = executor.projections();
+    Some(top1(&logits, &labels, logits.len() / (2 * labels.len())))
 }
 
 fn resident(executor: &mut dyn Executor) -> Result<&mut dyn Resident, ExecutorError> {

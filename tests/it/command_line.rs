@@ -20,6 +20,18 @@ fn looking_creates_nothing() {
     place.ablate(&["plan", "miniature.ron", "--exit-code"]).code(3);
 }
 
+/// As behind `2>&1 | head`, when `head` has seen enough.
+#[test]
+fn nobody_has_to_read_messages() {
+    let place = Workplace::new();
+    place.write("miniature.ron", MINIATURE);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let sweep = place.command(&["sweep", "miniature.ron"]).stderr(writer).output().expect("the binary starts");
+    assert_eq!(sweep.status.code(), Some(0));
+    place.ablate(&["plan", "miniature.ron", "--exit-code"]).success();
+}
+
 #[test]
 fn every_look_at_a_swept_experiment() {
     let place = swept();

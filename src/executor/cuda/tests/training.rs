@@ -139,6 +139,8 @@ fn every_step_on_labels_or_with_a_bank_agrees_with_the_cpu() {
             };
             let name = format!("{loss:?}, step {step}");
             assert!((loss_found - wanted).abs() < 5e-4 * wanted, "{name}: {loss_found}, not {wanted}");
+            let far = distance(&found.projections(), &expected.projections());
+            assert!(far < 2e-4, "{name}: projections {far:e}");
             let (found, expected) = (found.save(), expected.save());
             let far = distance(&found.parameters, &expected.parameters);
             assert!(far < 2e-4, "{name}: parameters {far:e}");
