@@ -136,7 +136,7 @@ impl Arguments<'_> {
     }
 }
 
-/// The kernels' own arithmetic is next to nothing but in NT-Xent, which multiplies in f32.
+/// The kernels' own arithmetic is next to nothing but in contrastive losses, which multiply in f32.
 fn of_launch(launch: &Launch, element: Element, parameters: usize) -> Work {
     let arguments = Arguments(&launch.arguments);
     let multiplied = |flop: f64| Work { flop: Some(flop), bytes: None, element: Some(Element::F32) };
@@ -146,17 +146,25 @@ fn of_launch(launch: &Launch, element: Element, parameters: usize) -> Work {
     Work { bytes: moved(launch, &arguments, element.bytes() as f64, parameters as f64), ..Work::default() }
 }
 
-/// Of the products that NT-Xent makes by itself.
+/// Rows of a panel, eight a thread.
+fn panel_rows(launch: &Launch) -> f64 {
+    f64::from(launch.grid[1] * launch.block[1] * 8)
+}
+
+/// Of the products that a contrastive loss makes by itself.
 fn arithmetic(launch: &Launch, arguments: &Arguments) -> Option<f64> {
-    // Rows of a tile are eight a thread.
-    let rows = |blocks: u32| f64::from(blocks * launch.block[1] * 8);
-    match launch.kernel {
-        "nt_xent_sums" => Some(2.0 * arguments.product(&[4, 4, 5])),
-        "nt_xent_neighbours" => Some(2.0 * arguments.product(&[5, 5, 6])),
-        "nt_xent_weights" => Some(2.0 * rows(launch.grid[1]) * arguments.product(&[5, 6])),
-        "nt_xent_products" => Some(2.0 * rows(launch.grid[1]) * arguments.product(&[4, 3])),
-        _ => None,
-    }
+    let multiplied = match launch.kernel {
+        "nt_xent_sums" | "triples_margins" | "triples_choose" => arguments.product(&[4, 4, 5]),
+        "nt_xent_neighbours" => arguments.product(&[5, 5, 6]),
+        "nt_xent_weights" => panel_rows(launch) * arguments.product(&[5, 6]),
+        "nt_xent_products" => panel_rows(launch) * arguments.product(&[4, 3]),
+        "triples_softplus" => arguments.product(&[2, 2, 3]),
+        "triples_weights" => panel_rows(launch) * arguments.product(&[4, 5]),
+        "bank_sums" => arguments.product(&[6, 4, 5]),
+        "bank_weights" => panel_rows(launch) * arguments.product(&[6, 7]),
+        _ => return None,
+    };
+    Some(2.0 * multiplied)
 }
 
 /// Bytes read and written; none for a kernel that is too small to have a floor.
@@ -196,13 +204,31 @@ fn moved(launch: &Launch, arguments: &Arguments, stored: f64, parameters: f64) -
         "optimizer_descend" => parameters * F32 * (3.0 + 2.0 * arguments.given(2)),
         "optimizer_adapt" => parameters * F32 * 7.0,
         "optimizer_lars_squares" => parameters * F32 * 2.0,
+        _ => return moved_by_a_loss(launch, arguments),
+    })
+}
+
+fn moved_by_a_loss(launch: &Launch, arguments: &Arguments) -> Option<f64> {
+    // Partial sums of every split and the unit vectors in, gradients out: from the width's place on.
+    let gradient = |width: usize| {
+        let [width, stride, rows, splits] = [width, width + 1, width + 2, width + 4].map(|at| arguments.size(at));
+        rows * (splits * stride + stride + width) * F32
+    };
+    let kept_by_an_anchor = 4.0 * F32 + F64;
+    Some(match launch.kernel {
         "nt_xent_normalize" => arguments.size(3) * (arguments.size(4) + arguments.size(5)) * F32,
         "nt_xent_squares" => arguments.product(&[3, 4]) * F32,
-        "nt_xent_anchors" => arguments.size(7) * (2.0 * arguments.size(9) * F32 + 4.0 * F32 + F64),
-        "nt_xent_gradient" => {
-            let widths = arguments.size(9) * arguments.size(6) + arguments.size(6) + arguments.size(5);
-            arguments.size(7) * widths * F32
-        }
+        "nt_xent_anchors" => arguments.size(7) * (2.0 * arguments.size(9) * F32 + kept_by_an_anchor),
+        "nt_xent_gradient" => gradient(5),
+        "decoupled_anchors" => arguments.size(8) * (2.0 * arguments.size(10) * F32 + kept_by_an_anchor),
+        "triples_positives" => arguments.product(&[2, 3]) * F32,
+        "triples_anchors" => arguments.size(5) * (arguments.size(7) * (F64 + F32) + 2.0 * F32 + F64),
+        "triples_chosen_anchors" => arguments.size(7) * (2.0 * arguments.size(9) * F32 + kept_by_an_anchor),
+        "triples_chosen_weights" => panel_rows(launch) * arguments.size(5) * F32,
+        "bank_anchors" => arguments.product(&[7, 8]) * 2.0 * F32,
+        "bank_gradient" => gradient(6),
+        "bank_enqueue" => 2.0 * arguments.product(&[3, 5]) * F32,
+        "cross_entropy_views" => 2.0 * arguments.product(&[4, 6]) * F32,
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ use crate::random::{Address, Purpose, Stream};
 use crate::bench::{model, plans};
 
 /// One of every loss, both forms of those that have two.
-const LOSSES: [Loss; 10] = [
+pub(super) const LOSSES: [Loss; 10] = [
     Loss::NT_XENT,
     Loss::NtXent { normalize: false, scale: 2.0 },
     Loss::NtXentMemoryBank { size: 100 },

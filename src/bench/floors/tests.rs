@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
 use crate::bench::floors::{Peaks, Work, of_node};
+use crate::bench::parity::LOSSES;
 use crate::bench::{kernels, plans, setting};
 use crate::device::emulator::{Emulator, Order};
 use crate::device::gpu::{Element, Node};
+use crate::executor::Setting;
 use crate::executor::cuda::CudaExecutor;
-use crate::experiment::recipe::Numerics;
+use crate::experiment::recipe::{Loss, Numerics};
 
 const BATCH: usize = 3;
 /// Numbers of a map of 8 × 8 with 8 channels of all views.
@@ -20,8 +22,19 @@ fn executor(name: &str, numerics: Numerics) -> CudaExecutor {
 
 /// Works of a step by name, those of one name in order.
 fn works(name: &str, numerics: Numerics, element: Element) -> BTreeMap<String, Vec<Work>> {
+    of_executor(executor(name, numerics), element)
+}
+
+/// Behind one small network with projections 16 wide.
+fn of_a_loss(loss: Loss) -> BTreeMap<String, Vec<Work>> {
+    let gpu = Box::new(Emulator::strict(Order::FORWARD));
+    let setting = Setting { loss, ..setting(BATCH, Numerics::F32, 1, 0) };
+    of_executor(CudaExecutor::new(gpu, plans::for_a_loss(8), &setting).expect("a plan for the emulation"), Element::F32)
+}
+
+fn of_executor(executor: CudaExecutor, element: Element) -> BTreeMap<String, Vec<Work>> {
     let mut works: BTreeMap<String, Vec<Work>> = BTreeMap::new();
-    for node in executor(name, numerics).timed_nodes() {
+    for node in executor.timed_nodes() {
         if let Some((what, work)) = of_node(&node, element, 1000) {
             works.entry(what).or_default().push(work);
         }
@@ -70,13 +83,33 @@ fn kernels_move_what_their_operations_are_given() {
 /// A kernel that is new must say what it moves, or be named here as one that moves next to nothing.
 #[test]
 fn kernels_without_a_floor_are_few() {
-    const SMALL: [&str; 2] = ["nt_xent_mean", "precision_pad"];
-    for (name, _) in plans::operations(8) {
-        for (what, works) in works(&name, Numerics::Bf16, Element::Bf16) {
+    const SMALL: [&str; 3] = ["nt_xent_mean", "precision_pad", "decoupled_spread"];
+    let check = |name: &str, works: BTreeMap<String, Vec<Work>>| {
+        for (what, works) in works {
             let has_floor = works.iter().all(|work| work.bytes.or(work.flop).is_some_and(|work| work > 0.0));
             assert!(has_floor != SMALL.contains(&what.as_str()), "{what} of {name}");
         }
+    };
+    for (name, _) in plans::operations(8) {
+        check(&name, works(&name, Numerics::Bf16, Element::Bf16));
     }
+    for loss in LOSSES {
+        check(&format!("{loss:?}"), of_a_loss(loss));
+    }
+}
+
+#[test]
+fn losses_multiply_and_move_what_they_are_given() {
+    let (views, width) = ((2 * BATCH) as f64, 16.0);
+    let margin = of_a_loss(Loss::MarginTriplet { margin: 0.4, semi_hard: false });
+    assert_eq!(margin["triples_margins"][0].flop, Some(2.0 * views * views * width));
+    assert_eq!(bytes(&margin, "triples_positives"), [views * width * 4.0]);
+    let logistic = of_a_loss(Loss::NtLogistic { semi_hard: false });
+    assert_eq!(logistic["triples_softplus"][0].flop, Some(2.0 * views * views * width));
+    let labelled = of_a_loss(Loss::CrossEntropy { label_smoothing: 0.1 });
+    assert_eq!(bytes(&labelled, "cross_entropy_views"), [2.0 * views * width * 4.0]);
+    let bank = of_a_loss(Loss::NtXentMemoryBank { size: 100 });
+    assert_eq!(bytes(&bank, "bank_enqueue"), [2.0 * BATCH as f64 * width * 4.0]);
 }
 
 #[test]

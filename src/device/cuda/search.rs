@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The folders that may hold libraries, most specific first, each existing and named once: `ABLATE_CUDA_PATH`, `CUDA_HOME`
-/// and `CUDA_PATH`, the Python environments in use, then the toolkit's usual place.
+/// and `CUDA_PATH`, the Python environments in use, then the toolkit's usual places.
 pub fn folders(variable: Variable) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = variable("ABLATE_CUDA_PATH").iter().flat_map(std::env::split_paths).collect();
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(PathBuf::from);
@@ -25,7 +25,7 @@ pub fn folders(variable: Variable) -> Vec<PathBuf> {
     }
     // Conda keeps the libraries of its own packages beside everything else.
     all.extend(variable("CONDA_PREFIX").map(|prefix| Path::new(&prefix).join("lib")));
-    all.extend(toolkit(Path::new("/usr/local/cuda")));
+    all.extend(toolkits_below(Path::new("/usr/local")).iter().flat_map(|home| toolkit(home)));
     existing_once(all)
 }
 
@@ -67,6 +67,17 @@ fn version(suffix: &str) -> Option<Vec<u32>> {
 /// The library folders of an unpacked toolkit.
 fn toolkit(home: &Path) -> [PathBuf; 3] {
     ["lib64", "lib", "targets/x86_64-linux/lib"].map(|lib| home.join(lib))
+}
+
+/// Toolkits installed below `folder`: the one chosen there (`cuda`), then those of a version of their own, the newest first.
+pub fn toolkits_below(folder: &Path) -> Vec<PathBuf> {
+    let numbered = |path: PathBuf| {
+        let numbers = name_of(&path).strip_prefix("cuda-")?.split('.').map(str::parse);
+        Some((numbers.collect::<Result<Vec<u32>, _>>().ok()?, path))
+    };
+    let mut versions: Vec<_> = sorted_entries(folder).into_iter().filter_map(numbered).collect();
+    versions.sort();
+    std::iter::once(folder.join("cuda")).chain(versions.into_iter().rev().map(|(_, path)| path)).collect()
 }
 
 /// Prefixes of the Python environments in use.

@@ -78,6 +78,16 @@ fn an_empty_environment_names_no_folder_of_a_user() {
 }
 
 #[test]
+fn toolkits_without_a_link_are_found_the_newest_first() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    for file in ["cuda-12.9/lib64/a", "cuda-13.0/lib64/a", "cuda-12.10/lib64/a", "cuda-samples/a", "cudnn/a"] {
+        touch(&root.path().join(file));
+    }
+    let all = search::toolkits_below(root.path());
+    assert_eq!(below(root.path(), &all), ["cuda", "cuda-13.0", "cuda-12.10", "cuda-12.9"]);
+}
+
+#[test]
 fn the_newest_file_of_the_first_folder_comes_first() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let root = root.path();
