@@ -111,7 +111,8 @@ fn write_tables(
     std::fs::create_dir_all(&folder).map_err(|source| CommandError::Write { path: folder.clone(), source })?;
     let bytes = parquet::to_parquet(rows, &experiment.axes)?;
     // Equal tables name equal trainings, and a training has one history.
-    if std::fs::read(&results).is_ok_and(|old| old == bytes) && history_file.exists() {
+    let is_told = std::fs::read(&results).is_ok_and(|old| old == bytes);
+    if is_told && std::fs::read(&history_file).is_ok_and(|old| histories::is_current(&old)) {
         return Ok(vec![results, history_file]);
     }
     write_atomically(&history_file, &histories::to_parquet(&gather::histories(store, experiment)?)?)?;

@@ -74,6 +74,13 @@ pub fn read(schema: &str, bytes: &[u8]) -> Result<Table, ParquetError> {
     decoded.unwrap_or_else(|panic| Err(ParquetError::Panic(panic_text(&*panic))))
 }
 
+/// Whether the bytes are a whole table of this schema, as its seal and its footer say; nothing is decoded.
+pub fn is_whole(schema: &str, bytes: &[u8]) -> bool {
+    // As the seal's: the key, then Thrift's compact header of a string.
+    let lead = [SCHEMA_KEY.as_bytes(), &[0x18, schema.len() as u8], schema.as_bytes()].concat();
+    check_seal(bytes).is_ok() && bytes.windows(lead.len()).rev().any(|window| window == lead)
+}
+
 fn decode(schema: &str, bytes: &[u8]) -> Result<Table, ParquetError> {
     let mut reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
     let metadata = reader.get_metadata()?;

@@ -42,6 +42,11 @@ pub fn to_parquet(runs: &[RunHistory]) -> Result<Vec<u8>, ReportError> {
     Ok(history::parquet::write(SCHEMA, columns)?)
 }
 
+/// Whether the bytes are such a table, whole and of this version.
+pub fn is_current(bytes: &[u8]) -> bool {
+    history::parquet::is_whole(SCHEMA, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +67,16 @@ mod tests {
         assert_eq!(table.u64s("seed").expect("seeds"), [Some(7), Some(7), Some(8)]);
         assert_eq!(table.f64s("loss").expect("losses"), [Some(3.0), Some(2.0), Some(1.0)]);
         assert_eq!(table.u64s("step").expect("steps"), [Some(0), Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn a_file_of_another_version_or_a_damaged_one_is_not_current() {
+        let bytes = to_parquet(&[]).expect("a table");
+        assert!(is_current(&bytes));
+        let older = history::parquet::write("ablate.histories/1", vec![Column::new("cell".into(), [0u32])]);
+        assert!(!is_current(&older.expect("a table")));
+        let mut damaged = bytes.clone();
+        damaged[5] ^= 1;
+        assert!(!is_current(&damaged) && !is_current(&bytes[..bytes.len() - 1]) && !is_current(b""));
     }
 }
