@@ -164,7 +164,13 @@ fn multiply_piece(out: &mut MatrixMut, left: Matrix, right: Matrix, accumulate: 
 /// is read from each column and what is written to each row fills a part of a cache line.
 #[with_simd(turn_round = registers())]
 #[inline(always)]
-fn turn_round_simd<'a, S: Simd>(_: S, matrix: Matrix<'a>, first: usize, columns: usize, block: &'a mut [f32]) {
+pub(in crate::ops) fn turn_round_simd<'a, S: Simd>(
+    _: S,
+    matrix: Matrix<'a>,
+    first: usize,
+    columns: usize,
+    block: &'a mut [f32],
+) {
     const SIDE: usize = 8;
     let Matrix { data, rows, row_stride, column_stride, .. } = matrix;
     for row in (0..rows).step_by(SIDE) {

@@ -4,15 +4,7 @@ use serde::Deserialize;
 
 use super::tests::{norm, pairs, unit};
 use super::*;
-use crate::ops::nt_xent::golden::values_f32;
-
-#[derive(Deserialize)]
-struct Probe {
-    norm: f64,
-    sum: f64,
-    index: Vec<usize>,
-    value: Vec<f64>,
-}
+use crate::ops::nt_xent::golden::{Probe, values_f32};
 
 #[derive(Deserialize)]
 pub struct Case {

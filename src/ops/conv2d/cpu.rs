@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::ops::batch::{Batch, Block};
 use crate::ops::conv2d::taps::{Taps, order};
 use crate::ops::conv2d::{Convolution, patches, weight_gradient, winograd};
+use crate::ops::gemm::{Matrix, turn_round};
 use crate::ops::microkernel::{Left, Out, Right, Size, multiply};
 
 /// Numbers that any of the three passes needs to work in.
@@ -138,24 +139,10 @@ fn transpose_weight(convolution: &Convolution, weight: &[f32], transposed: &mut 
         let kernel = (live(row, input.height, output.height), live(column, input.width, output.width));
         if let (Some(kh), Some(kw)) = kernel {
             let start = (kh * window.kernel + kw) * tap_len;
-            transpose(&weight[start..start + tap_len], output.channels, tap);
+            let matrix = Matrix::dense(&weight[start..start + tap_len], input.channels, output.channels);
+            turn_round(matrix.transposed(), 0, input.channels, tap);
         }
     });
-}
-
-/// out[j, i] = matrix[i, j], in tiles that stay in the first-level cache.
-fn transpose(matrix: &[f32], columns: usize, out: &mut [f32]) {
-    const TILE: usize = 16;
-    let rows = matrix.len() / columns;
-    for i0 in (0..rows).step_by(TILE) {
-        for j0 in (0..columns).step_by(TILE) {
-            for j in j0..columns.min(j0 + TILE) {
-                for i in i0..rows.min(i0 + TILE) {
-                    out[j * rows + i] = matrix[i * columns + j];
-                }
-            }
-        }
-    }
 }
 
 /// What lies from pixel (`row`, `column`) on, one matrix row an image of the block.

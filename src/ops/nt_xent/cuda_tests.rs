@@ -1,11 +1,9 @@
 //! The kernels on the emulated device against the processor, the recorded values and the formula in f64.
 
-use serde::Deserialize;
-
 use super::cuda::{
     Loss, MetricsPlaces, Places, SOURCE, metrics_nodes, metrics_nodes_cut, nodes, nodes_cut, scratch_bytes,
 };
-use super::golden::values_f32;
+use super::golden::{Case, values_f32};
 use super::tiles::Tiling;
 use super::*;
 use crate::device::Pool;
@@ -219,27 +217,6 @@ fn bits_depend_on_neither_order_nor_storage() {
         }
         assert!(run(Order::FORWARD, Element::Bf16) == first, "bf16 {tiling:?}");
     }
-}
-
-#[derive(Deserialize)]
-struct Probe {
-    norm: f64,
-    sum: f64,
-    index: Vec<usize>,
-    value: Vec<f64>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    n: usize,
-    d: usize,
-    temperature: f64,
-    scale: f64,
-    seed_view0: u64,
-    seed_view1: u64,
-    loss: f64,
-    grad_view0: Probe,
-    grad_view1: Probe,
 }
 
 #[test]

@@ -1,4 +1,30 @@
-//! The inputs of the reference values in `tests/golden`: pseudo-random numbers that f32 holds exactly.
+//! The inputs of the reference values in `tests/golden`: pseudo-random numbers that f32 holds exactly, and what
+//! is kept of them.
+
+use serde::Deserialize;
+
+/// What is kept of a gradient: its norm, its sum and some of its entries.
+#[derive(Deserialize)]
+pub struct Probe {
+    pub norm: f64,
+    pub sum: f64,
+    pub index: Vec<usize>,
+    pub value: Vec<f64>,
+}
+
+/// NT-Xent of two views of `n` images, `d` wide, drawn from two streams.
+#[derive(Deserialize)]
+pub struct Case {
+    pub n: usize,
+    pub d: usize,
+    pub temperature: f64,
+    pub scale: f64,
+    pub seed_view0: u64,
+    pub seed_view1: u64,
+    pub loss: f64,
+    pub grad_view0: Probe,
+    pub grad_view1: Probe,
+}
 
 /// Value `index` of stream `seed`, in [−1, 1): splitmix64 of seed · 2³² + index, its top 24 bits.
 fn value(seed: u64, index: u64) -> f64 {

@@ -1,9 +1,8 @@
 //! NT-Xent against Lightly 1.6 on PyTorch 2.15 (`tests/golden/nt_xent.json`), closed forms, and the formula in f64.
 
 use proptest::prelude::*;
-use serde::Deserialize;
 
-use super::golden::values_f32;
+use super::golden::{Case, values_f32};
 use super::*;
 use crate::device::Pool;
 
@@ -59,27 +58,6 @@ fn true_gradient(projections: &[f32], width: usize, temperature: f64) -> Vec<f64
         gradient.push((above - below) / (2.0 * step));
     }
     gradient
-}
-
-#[derive(Deserialize)]
-struct Probe {
-    norm: f64,
-    sum: f64,
-    index: Vec<usize>,
-    value: Vec<f64>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    n: usize,
-    d: usize,
-    temperature: f64,
-    scale: f64,
-    seed_view0: u64,
-    seed_view1: u64,
-    loss: f64,
-    grad_view0: Probe,
-    grad_view1: Probe,
 }
 
 #[test]
